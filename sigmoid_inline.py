@@ -1,0 +1,1131 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["torch>=2.10", "ninja"]
+# ///
+"""Sigmoid at the memory limit: a drop-in for torch.sigmoid in one file.
+
+    python sigmoid_inline.py              # build, check against float64, time (--help lists the options)
+    from sigmoid_inline import ModelNew   # ModelNew()(x) == torch.sigmoid(x), faster; sigmoid(x, out=None) is the function
+    %run or paste into a notebook cell    # the same check and timing
+
+The C++ and CUDA sources below are compiled by torch.utils.cpp_extension.load_inline on the first import and cached.
+Read on from the top: the formula, the layouts, the CPU kernel, the CUDA kernel, the build, the public functions, and
+the self-check with the timing.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import unittest.mock
+import warnings
+from pathlib import Path
+
+import torch
+from torch.autograd import forward_ad
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The formula and the layout of a call, shared by both devices
+# ---------------------------------------------------------------------------------------------------------------------
+
+SHARED_SOURCE = r"""
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#ifdef __CUDACC__
+#define INLINE __device__ __forceinline__
+// 1/d for a normal d, to 1 ulp (float) or 2 ulp (double, one cubic step): the formula corrects what is left. `1 / d` in
+// CUDA C++ is an IEEE division, which makes the kernel MEASURE_IEEE.
+INLINE float reciprocal(float d) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(d));
+  return r;
+}
+INLINE double reciprocal(double d) {
+  double r;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(d));
+  const double e = fma(-d, r, 1.);
+  return fma(r, fma(e, e, e), r);
+}
+#else
+#define INLINE static inline
+template <class T> INLINE T reciprocal(T d) { return 1 / d; }
+#endif
+
+template <class To, class From> INLINE To bit_cast(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// sigmoid(x) = 2^k / (2^k + e^u) with x = k ln 2 - u and |u| <= ln 2 / 2, for T = float or double.
+//
+// e^u = 1 + u + u^2 q(u), q the minimax polynomial (relative error of e^u: 2^-28.2 with 5 coefficients for float, 2^-57.9
+// with 10 for double; Remez in 200-bit arithmetic). The denominator is carried as high + low, and one Newton step with
+// both parts divides, so that the error is at most 0.99 ulp over all 2^32 floats. Numerator and denominator are scaled by 2^24
+// (2^53), and the last product rounds into the subnormal range where the result lies there: no range needs its own path.
+template <bool exact, class T> INLINE T sigmoid(T x) {
+  constexpr bool f32 = sizeof(T) == 4;
+  using Bits = std::conditional_t<f32, uint32_t, uint64_t>;
+  constexpr int mantissa = f32 ? 23 : 52, bias = f32 ? 127 : 1023;
+  constexpr T log2e = 1.4426950408889634;
+  constexpr T ln2_high = f32 ? 0x1.62e4p-1 : 0x1.62e42feep-1;  // trailing zeros: k * ln2_high - x is exact
+  constexpr T ln2_low = f32 ? 0x1.7f7d1cf8p-20 : 0x1.a39ef35793c76p-33;
+  constexpr T to_integer = f32 ? 0x1.8p23 : 0x1.8p52;  // adding it leaves the nearest integer in the low bits
+  constexpr T scale = f32 ? 0x1p24 : 0x1p53;
+  constexpr T low = f32 ? -104 : -745.2, high = 40;  // the result rounds to 0 below and to 1 above
+  x = x < low ? low : x;                             // written so that NaN stays NaN
+  x = x > high ? high : x;
+  const T t = std::fma(x, log2e, to_integer), k = t - to_integer;
+  T u = std::fma(k, exact ? ln2_high : T(0.6931471805599453), -x);
+  if (exact) u = std::fma(k, ln2_low, u);
+  const T power = bit_cast<T>((bit_cast<Bits>(t) << mantissa) + (Bits(bias + mantissa + 1) << mantissa));  // scale * 2^k
+  T q;
+  if constexpr (!exact) {
+    q = std::fma(std::fma(T(0x1.522566p-5), u, T(0x1.571cd8p-3)), u, T(0x1.0006b6p-1));
+  } else if constexpr (f32) {
+    q = std::fma(T(0x1.6a2418p-10), u, T(0x1.1239f2p-7));
+    q = std::fma(q, u, T(0x1.5558f2p-5));
+    q = std::fma(q, u, T(0x1.555492p-3));
+    q = std::fma(q, u, T(0x1.fffffcp-2));
+  } else {
+    q = std::fma(T(2.5000050934278011557e-8), u, T(2.7630262850793720766e-7));
+    q = std::fma(q, u, T(2.7557586481251374744e-6));
+    q = std::fma(q, u, T(2.4801493061586293507e-5));
+    q = std::fma(q, u, T(1.9841269506377646404e-4));
+    q = std::fma(q, u, T(1.3888888943662572739e-3));
+    q = std::fma(q, u, T(8.3333333334945904278e-3));
+    q = std::fma(q, u, T(4.1666666666530051014e-2));
+    q = std::fma(q, u, T(1.6666666666666412269e-1));
+    q = std::fma(q, u, T(0.50000000000000106375));
+  }
+  const T s = std::fma(u * u, q, u);
+  const T d = std::fma(s, scale, scale + power);
+  if (!exact) return power / d;
+  const T d_low = std::fma(s, scale, power - (d - scale));
+  const T r = reciprocal(d);
+  return std::fma(std::fma(-d_low, r, std::fma(-d, r, T(1))), r, r) * power;
+}
+
+// The gradient from the saved output y (derivatives.yaml of PyTorch: grad * (1 - y) * y).
+template <class T> INLINE T sigmoid_backward(T grad, T y) { return grad * ((1 - y) * y); }
+
+// 16-bit types as bits: cuda_bf16.h and cuda_fp16.h alone would take a third of the build.
+struct BFloat16 { uint16_t bits; };
+INLINE float widen(BFloat16 x) { return bit_cast<float>(uint32_t(x.bits) << 16); }
+INLINE void narrow(float x, BFloat16& y) {  // to nearest, ties to even
+#if __CUDA_ARCH__ >= 800
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+#else
+  const uint32_t b = bit_cast<uint32_t>(x);
+  y.bits = x != x ? 0x7fc0 : (b + 0x7fff + (b >> 16 & 1)) >> 16;
+#endif
+}
+
+// How one call walks its tensors: dimensions collapsed, innermost first, strides in elements. Element i of the output is
+// at out[i]; `stride` holds the inputs' (x, or grad and y).
+constexpr int kMaxDims = 8;
+struct Layout {
+  int64_t numel;
+  int ndim;
+  int64_t size[kMaxDims];
+  int64_t stride[2][kMaxDims];
+};
+enum Dtype { kFloat, kDouble, kBFloat16, kHalf };
+"""
+
+CPP_SOURCE = SHARED_SOURCE + r"""
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/c/shim.h>
+#include <torch/headeronly/version.h>
+
+#include <stdexcept>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+// -- Tensors through PyTorch's C shim, which costs a third of the compile time of the C++ headers over it --------------
+
+#define CHECK(call) \
+  if ((call) != AOTI_TORCH_SUCCESS) throw std::runtime_error("sigmoid_inline: failed in PyTorch: " #call)
+
+struct TensorInfo {
+  int64_t ndim, *sizes, *strides;
+  int32_t dtype;
+  bool contiguous;
+  explicit TensorInfo(AtenTensorHandle t) {
+    CHECK(aoti_torch_get_dim(t, &ndim));
+    CHECK(aoti_torch_get_sizes(t, &sizes));
+    CHECK(aoti_torch_get_strides(t, &strides));
+    CHECK(aoti_torch_get_dtype(t, &dtype));
+    CHECK(aoti_torch_is_contiguous(t, &contiguous));
+  }
+};
+
+// -- From tensors to a Layout: the order of dimensions and the output's strides are those of at::TensorIterator ---------
+
+constexpr int kMaxTensorDims = 64;
+
+struct Iteration {
+  int64_t ndim = 0, numel = 1, sizes[kMaxTensorDims], out_strides[kMaxTensorDims];
+  int perm[kMaxTensorDims];  // innermost dimension first
+  int inputs;
+  const TensorInfo* in;
+
+  Iteration(const TensorInfo* in, int inputs) : inputs(inputs), in(in) {
+    ndim = in[0].ndim;
+    memcpy(sizes, in[0].sizes, ndim * sizeof *sizes);
+    for (int d = 0; d < ndim; d++) numel *= sizes[d];
+    bool contiguous = true, same = true;
+    for (int i = 0; i < inputs; i++) {
+      contiguous &= in[i].contiguous;
+      same &= memcmp(in[0].strides, in[i].strides, ndim * sizeof *sizes) == 0;
+    }
+    for (int d = 0; d < ndim; d++) perm[d] = int(ndim) - 1 - d;
+    if (!contiguous) sort();
+    int64_t stride = 1;
+    bool dense = same;  // and without overlap
+    for (int d = 0; d < ndim; d++) {
+      out_strides[perm[d]] = stride;
+      dense &= sizes[perm[d]] == 1 || in[0].strides[perm[d]] == stride;
+      stride *= sizes[perm[d]] > 1 ? sizes[perm[d]] : 1;
+    }
+    if (contiguous || channels_last()) return;
+    if (dense) memcpy(out_strides, in[0].strides, ndim * sizeof *sizes);  // a dimension of size 1 keeps its stride
+  }
+
+  bool channels_last() {
+    if (ndim != 4) return false;
+    const int order[] = {1, 3, 2, 0};
+    int64_t expected[4], stride = 1;
+    for (int d : order) {
+      expected[d] = stride;
+      stride *= sizes[d];
+      for (int i = 0; i < inputs; i++)
+        if (sizes[d] != 1 && in[i].strides[d] != expected[d]) return false;
+    }
+    memcpy(out_strides, expected, sizeof expected);
+    return true;
+  }
+
+  // > 0: dimension a must come after b; < 0: it is in order; 0: no input can tell.
+  int compare(int a, int b) const {
+    for (int i = 0; i < inputs; i++) {
+      const int64_t sa = in[i].strides[a], sb = in[i].strides[b];
+      if (sa == 0 || sb == 0) continue;
+      if (sa != sb) return sa < sb ? -1 : 1;
+      if (sizes[a] > sizes[b]) return 1;
+    }
+    return 0;
+  }
+
+  void sort() {  // insertion sort that steps over undecided pairs
+    for (int i = 1; i < ndim; i++)
+      for (int a = i, b = i - 1; b >= 0; b--) {
+        const int order = compare(perm[b], perm[a]);
+        if (order < 0) break;
+        if (order > 0) {
+          const int moved = perm[b];
+          perm[b] = perm[a];
+          perm[a] = moved;
+          a = b;
+        }
+      }
+  }
+
+  bool collapse(Layout& l) const {
+    l.numel = numel;
+    l.ndim = 0;
+    for (int j = 0; j < ndim; j++) {
+      const int d = perm[j], last = l.ndim - 1;
+      if (sizes[d] == 1) continue;
+      bool merge = last >= 0;
+      for (int i = 0; merge && i < inputs; i++) merge = in[i].strides[d] == l.stride[i][last] * l.size[last];
+      if (merge) {
+        l.size[last] *= sizes[d];
+        continue;
+      }
+      if (l.ndim == kMaxDims) return false;
+      l.size[l.ndim] = sizes[d];
+      for (int i = 0; i < inputs; i++) l.stride[i][l.ndim] = in[i].strides[d];
+      l.ndim++;
+    }
+    if (l.ndim == 0) {
+      l.ndim = 1;
+      l.size[0] = 1;
+      l.stride[0][0] = l.stride[1][0] = 1;
+    }
+    return true;
+  }
+};
+
+// -- The CPU kernel ------------------------------------------------------------------------------------------------------
+
+// malloc takes an output of this size fresh from the system, one page fault for each 4 KiB: with huge pages the call is 2.5
+// times as fast on two cores. Smaller outputs are recycled. Stores that go past the cache gain nothing beside it.
+constexpr int64_t kHugePagesBytes = 32 << 20;
+constexpr int64_t kTile = 1024;         // elements; a tile stays in the L1 cache
+constexpr int64_t kGrain = 32 * kTile;  // elements a thread takes at least, as in at::TensorIterator
+
+#if defined(__GNUC__) && defined(__FLT16_MAX__)
+#define HAS_HALF 1
+using Half = _Float16;
+#else
+#define HAS_HALF 0
+#endif
+
+struct Forward {
+  static constexpr int inputs = 1;
+  template <bool exact, class T> static T apply(T x, T) { return sigmoid<exact>(x); }
+};
+struct Backward {
+  static constexpr int inputs = 2;
+  template <bool exact, class T> static T apply(T grad, T y) { return sigmoid_backward(grad, y); }
+};
+
+template <class T> static void widen(const T* x, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = widen(x[i]);
+}
+template <class T> static void narrow(const float* x, T* y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) narrow(x[i], y[i]);
+}
+#if HAS_HALF
+#ifdef __F16C__  // GCC and Clang leave the plain loop scalar
+typedef short Short8 __attribute__((vector_size(16)));
+typedef float Float8 __attribute__((vector_size(32)));
+#endif
+static void widen(const Half* x, float* y, int64_t n) {
+  int64_t i = 0;
+#ifdef __F16C__
+  for (Short8 h; i + 8 <= n; i += 8) {
+    memcpy(&h, x + i, sizeof h);
+    const Float8 f = __builtin_ia32_vcvtph2ps256(h);
+    memcpy(y + i, &f, sizeof f);
+  }
+#endif
+  for (; i < n; i++) y[i] = x[i];
+}
+static void narrow(const float* x, Half* y, int64_t n) {
+  int64_t i = 0;
+#ifdef __F16C__
+  for (Float8 f; i + 8 <= n; i += 8) {
+    memcpy(&f, x + i, sizeof f);
+    const Short8 h = __builtin_ia32_vcvtps2ph256(f, 0);  // 0: to nearest
+    memcpy(y + i, &h, sizeof h);
+  }
+#endif
+  for (; i < n; i++) y[i] = x[i];
+}
+#endif
+
+using ComputeFn = void (*)(const void* a, const void* b, void* y, int64_t n);
+template <class Op, class T> static void compute(const void* a_, const void* b_, void* y_, int64_t n) {
+  const T *a = static_cast<const T*>(a_), *b = static_cast<const T*>(b_);
+  T* y = static_cast<T*>(y_);
+  if constexpr (sizeof(T) > 2) {
+    for (int64_t i = 0; i < n; i++) y[i] = Op::template apply<true>(a[i], b[i]);
+  } else {
+    float x[2][kTile];
+    widen(a, x[0], n);
+    if (Op::inputs == 2) widen(b, x[1], n);
+    for (int64_t i = 0; i < n; i++) x[0][i] = Op::template apply<false>(x[0][i], x[Op::inputs - 1][i]);
+    narrow(x[0], y, n);
+  }
+}
+
+// Copies elements [begin, begin + n) of an input, in the order of the output, to `tile`.
+template <class T> static void gather(const void* in, const Layout& l, const int64_t* stride, int64_t begin, int64_t n, void* tile_) {
+  T* tile = static_cast<T*>(tile_);
+  int64_t column = begin % l.size[0], row = begin / l.size[0];
+  while (n > 0) {
+    const T* p = static_cast<const T*>(in) + column * stride[0];
+    for (int64_t d = 1, rest = row; d < l.ndim; rest /= l.size[d++]) p += rest % l.size[d] * stride[d];
+    const int64_t left = l.size[0] - column, run = n < left ? n : left;
+    if (stride[0] == 1) memcpy(tile, p, run * sizeof(T));
+    else
+      for (int64_t i = 0; i < run; i++) tile[i] = p[i * stride[0]];
+    tile += run;
+    n -= run;
+    column = 0;
+    row++;
+  }
+}
+
+static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, const char* const (&in)[2], const Layout& l) {
+#ifdef __linux__
+  if (l.numel * itemsize >= kHugePagesBytes) {  // advice for the pages wholly inside the output; a kernel that does not take it changes nothing
+    const uintptr_t page = 4096, begin = (uintptr_t(out) + page - 1) / page * page;
+    madvise(reinterpret_cast<void*>(begin), uintptr_t(out + l.numel * itemsize) / page * page - begin, MADV_HUGEPAGE);
+  }
+#endif
+  auto tiles = [&](int64_t begin, int64_t end) {
+    alignas(64) char tile[2][kTile * sizeof(double)];
+    for (int64_t t = begin, i = begin * kTile; t < end; t++, i += kTile) {
+      const int64_t n = l.numel - i < kTile ? l.numel - i : kTile;
+      const char* p[2];
+      for (int k = 0; k < inputs; k++) {
+        p[k] = in[k] + i * itemsize;
+        if (l.ndim == 1 && l.stride[k][0] == 1) continue;
+        p[k] = tile[k];
+        (itemsize == 2 ? gather<uint16_t> : itemsize == 4 ? gather<uint32_t> : gather<uint64_t>)(in[k], l, l.stride[k], i, n, tile[k]);
+      }
+      compute(p[0], p[inputs - 1], out + i * itemsize, n);
+    }
+  };
+  const int64_t count = (l.numel + kTile - 1) / kTile;  // whole tiles, so that threads do not share a cache line
+  auto body = [](int64_t begin, int64_t end, void* context) { (*static_cast<decltype(tiles)*>(context))(begin, end); };
+  CHECK(torch_parallel_for(0, count, kGrain / kTile, body, &tiles));
+}
+
+// -- The operators ---------------------------------------------------------------------------------------------------------
+
+#ifdef WITH_CUDA
+extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+extern "C" const char* sigmoid_cuda(Dtype, bool backward, void* out, const void* a, const void* b, const Layout&, int device, void* stream);
+#endif
+
+// Runs on `out`, or on a new tensor where `out` is null, and returns it: null where torch.sigmoid has to do the work (more
+// than kMaxDims dimensions after collapsing, an output that is not dense in the order of the inputs, no memory).
+template <class Op> static AtenTensorHandle run(const AtenTensorHandle* in, AtenTensorHandle out) {
+  const TensorInfo info[2] = {TensorInfo(in[0]), TensorInfo(in[Op::inputs - 1])};
+  if (info[0].dtype != info[1].dtype || info[0].ndim != info[1].ndim || info[0].ndim > kMaxTensorDims) return nullptr;
+  if (memcmp(info[0].sizes, info[1].sizes, info[0].ndim * sizeof(int64_t)) != 0) return nullptr;
+  const Iteration iteration(info, Op::inputs);
+  Layout layout;
+  if (!iteration.collapse(layout)) return nullptr;
+  const int32_t codes[] = {aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(), aoti_torch_dtype_float16()};
+  const int64_t itemsize[] = {4, 8, 2, 2};
+  int dtype = 0;
+  while (dtype < 4 && codes[dtype] != info[0].dtype) dtype++;
+  if (dtype == 4) return nullptr;
+  int32_t device_type, device;
+  CHECK(aoti_torch_get_device_type(in[0], &device_type));
+  CHECK(aoti_torch_get_device_index(in[0], &device));
+  if (out) {
+    const TensorInfo to(out);
+    for (int d = 0; d < to.ndim; d++)
+      if (to.sizes[d] != 1 && to.strides[d] != iteration.out_strides[d]) return nullptr;
+  } else if (aoti_torch_empty_strided(iteration.ndim, iteration.sizes, iteration.out_strides, codes[dtype], device_type, device, &out) != AOTI_TORCH_SUCCESS) {
+    return nullptr;
+  }
+  if (layout.numel == 0) return out;
+  void *to, *from[2];
+  CHECK(aoti_torch_get_data_ptr(out, &to));
+  for (int i = 0; i < 2; i++) CHECK(aoti_torch_get_data_ptr(in[i % Op::inputs], &from[i]));
+#ifdef WITH_CUDA
+  if (device_type == aoti_torch_device_type_cuda()) {
+    void* stream;
+    CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+    const char* error = sigmoid_cuda(Dtype(dtype), Op::inputs == 2, to, from[0], from[1], layout, device, stream);
+    if (error) throw std::runtime_error(error);
+    return out;
+  }
+#endif
+#if HAS_HALF
+  const ComputeFn cpu[] = {compute<Op, float>, compute<Op, double>, compute<Op, BFloat16>, compute<Op, Half>};
+#else
+  const ComputeFn cpu[] = {compute<Op, float>, compute<Op, double>, compute<Op, BFloat16>};
+#endif
+  run_cpu(cpu[dtype], Op::inputs, itemsize[dtype], static_cast<char*>(to), {static_cast<char*>(from[0]), static_cast<char*>(from[1])}, layout);
+  return out;
+}
+
+// Boxed kernels: the stack holds tensor handles to be freed here; the result, a handle or a bool, takes their place.
+template <bool has_out> static void finish(StableIValue* stack, const AtenTensorHandle* in, uint64_t arguments, AtenTensorHandle result) {
+  for (uint64_t i = 0; i < arguments; i++) CHECK(aoti_torch_delete_tensor_object(in[i]));
+  if (has_out) {
+    stack[0] = result != nullptr;
+    return;
+  }
+  if (!result) CHECK(aoti_torch_new_uninitialized_tensor(&result));  // None in Python
+  memcpy(stack, &result, sizeof result);
+}
+template <class Op, bool has_out> static void boxed(StableIValue* stack, uint64_t arguments, uint64_t) {
+  AtenTensorHandle in[2];
+  memcpy(in, stack, arguments * sizeof *in);
+  finish<has_out>(stack, in, arguments, run<Op>(in, has_out ? in[Op::inputs] : nullptr));
+}
+// Other devices; sparse, nested and quantised tensors.
+template <bool has_out> static void declined(StableIValue* stack, uint64_t arguments, uint64_t) {
+  AtenTensorHandle in[2];
+  memcpy(in, stack, arguments * sizeof *in);
+  finish<has_out>(stack, in, arguments, nullptr);
+}
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+static const bool registered = [] {
+  constexpr const char* name = STRING(TORCH_EXTENSION_NAME);
+  TorchLibraryHandle library;
+  CHECK(aoti_torch_library_init_def(name, __FILE__, __LINE__, &library));
+  CHECK(aoti_torch_library_def(library, "sigmoid(Tensor input) -> Tensor"));
+  CHECK(aoti_torch_library_def(library, "sigmoid_out(Tensor input, Tensor(a!) out) -> bool"));
+  CHECK(aoti_torch_library_def(library, "sigmoid_backward(Tensor grad, Tensor output) -> Tensor"));
+  auto implement = [&](const char* key, auto forward, auto forward_out, auto backward) {
+    CHECK(aoti_torch_library_init_impl(name, key, __FILE__, __LINE__, &library));
+    CHECK(torch_library_impl(library, "sigmoid", forward, TORCH_ABI_VERSION));
+    CHECK(torch_library_impl(library, "sigmoid_out", forward_out, TORCH_ABI_VERSION));
+    CHECK(torch_library_impl(library, "sigmoid_backward", backward, TORCH_ABI_VERSION));
+  };
+#ifdef HAS_CPU
+  implement("CPU", boxed<Forward, false>, boxed<Forward, true>, boxed<Backward, false>);
+#endif
+#ifdef WITH_CUDA
+  implement("CUDA", boxed<Forward, false>, boxed<Forward, true>, boxed<Backward, false>);
+#endif
+  for (const char* key : {"CompositeExplicitAutograd", "AutogradNestedTensor"}) implement(key, declined<false>, declined<true>, declined<false>);
+  return true;
+}();
+"""
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The CUDA kernel
+# ---------------------------------------------------------------------------------------------------------------------
+
+CUDA_SOURCE = SHARED_SOURCE + r"""
+struct Half { uint16_t bits; };
+INLINE float widen(Half x) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+  return y;
+}
+INLINE void narrow(float x, Half& y) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x)); }
+INLINE float widen(float x) { return x; }
+INLINE double widen(double x) { return x; }
+INLINE void narrow(float x, float& y) { y = x; }
+INLINE void narrow(double x, double& y) { y = x; }
+
+// For a 16-bit result the hardware's exponential and reciprocal suffice (at most 1 ulp; all but 3 of the 65,536 float16 and
+// 1 of the bfloat16 inputs are correctly rounded), and its speed is needed: the formula for float costs 20 to 25 % there.
+// exp2f is ex2.approx without flush-to-zero.
+INLINE float sigmoid_16bit(float x) {
+  const float e = exp2f(-1.44269504f * fabsf(x));
+  return (x < 0 ? e : 1) * reciprocal(1 + e);
+}
+
+struct Forward {
+  static constexpr int inputs = 1;
+  template <class T> static INLINE T apply(T x, T) {
+    T y;
+    if constexpr (sizeof(T) == 2) narrow(sigmoid_16bit(widen(x)), y);
+    else y = sigmoid<true>(x);
+    return y;
+  }
+};
+struct Backward {
+  static constexpr int inputs = 2;
+  template <class T> static INLINE T apply(T grad, T output) {
+    T y;
+    narrow(sigmoid_backward(widen(grad), widen(output)), y);
+    return y;
+  }
+};
+
+template <class T, int kSize> struct alignas(kSize * sizeof(T)) Vector { T v[kSize]; };
+
+// What the inputs allow. The output is always written in aligned 16-byte vectors.
+enum Access {
+  kAligned,    // one dense run whose 16-byte vectors line up with the output's
+  kUnaligned,  // one dense run that does not line up
+  kRows,       // strided, but every 16-byte vector is dense and aligned
+  kGather,     // any strides, element by element
+};
+
+// A Layout with 32-bit indices in units of the access (vectors for kRows, elements for kGather) and division by
+// multiplication: n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and Montgomery 1994).
+struct Steps {
+  int ndim;
+  uint32_t size[kMaxDims], magic[kMaxDims], shift[kMaxDims];
+  int64_t stride[2][kMaxDims];
+};
+
+// Where `count` units that follow each other in the output lie in the inputs. All of them go through a dimension together:
+// no branch, and one copy of the code.
+template <class T, int inputs, int count> INLINE void locate(const Steps& s, uint32_t (&index)[count], int64_t (&offset)[inputs][count]) {
+  for (int i = 0; i < inputs; i++)
+    for (int k = 0; k < count; k++) offset[i][k] = 0;
+#pragma unroll 1
+  for (int d = 0; d < s.ndim; d++) {
+#pragma unroll
+    for (int k = 0; k < count; k++) {
+      const uint32_t quotient = (__umulhi(index[k], s.magic[d]) + index[k]) >> s.shift[d];
+      const uint32_t coordinate = index[k] - quotient * s.size[d];
+      for (int i = 0; i < inputs; i++) offset[i][k] += coordinate * s.stride[i][d];
+      index[k] = quotient;
+    }
+  }
+}
+
+// One 16-byte output vector a thread: enough loads are in flight without a loop, which costs up to 25 %.
+// `lead`: elements between the 16-byte boundary below `out` and `out`.
+template <class T, class Op, Access access>
+__global__ void __launch_bounds__(256) kernel(T* out, const T* a, const T* b, int64_t numel, int lead, const __grid_constant__ Steps steps) {
+  constexpr int kSize = 16 / sizeof(T);
+  constexpr bool funnel = access == kUnaligned && sizeof(T) == 2;
+  using V = Vector<T, kSize>;
+  const T* const in[2] = {a, b};
+  const int64_t block = int64_t(blockIdx.x) * (blockDim.x * kSize) - lead;  // the same for the whole block: uniform registers
+  const bool full = block >= int(funnel) && block + blockDim.x * kSize + int(funnel) <= numel;
+  const int64_t begin = block + threadIdx.x * kSize;
+  V x[2], y;
+  if (access == kAligned && full) {
+    for (int i = 0; i < Op::inputs; i++) x[i] = *reinterpret_cast<const V*>(in[i] + block + threadIdx.x * kSize);
+  } else if (funnel && full) {
+    // Five aligned words, and a shift where the run starts on an odd element: 1.17x as fast as eight 2-byte loads.
+    for (int i = 0; i < Op::inputs; i++) {
+      const int odd = uintptr_t(in[i] + block) / 2 % 2;
+      const uint32_t* p = reinterpret_cast<const uint32_t*>(in[i] + begin - odd);
+      uint32_t w[5], shifted[4];
+      for (int k = 0; k < 5; k++) w[k] = k < 4 || odd ? p[k] : 0;
+      for (int k = 0; k < 4; k++) shifted[k] = __funnelshift_r(w[k], w[k + 1], odd * 16);
+      memcpy(&x[i], shifted, sizeof shifted);
+    }
+  } else {
+    // Elements before the first and after the last read these, and are not stored.
+    auto clamp = [&](int64_t e) { return e < 0 ? 0 : e < numel ? e : numel - 1; };
+    if constexpr (access == kRows || access == kGather) {
+      constexpr int kUnit = access == kRows ? kSize : 1;
+      uint32_t index[kSize / kUnit];
+      int64_t offset[Op::inputs][kSize / kUnit];
+      for (int k = 0; k < kSize / kUnit; k++) index[k] = uint32_t(clamp(begin + k)) / kUnit;
+      locate<T>(steps, index, offset);
+      for (int i = 0; i < Op::inputs; i++)
+        for (int k = 0; k < kSize / kUnit; k++)
+          reinterpret_cast<Vector<T, kUnit>*>(&x[i])[k] = *reinterpret_cast<const Vector<T, kUnit>*>(in[i] + offset[i][k]);
+    } else {
+      for (int i = 0; i < Op::inputs; i++)
+        for (int k = 0; k < kSize; k++) x[i].v[k] = in[i][clamp(begin + k)];
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kSize; k++) y.v[k] = Op::apply(x[0].v[k], x[Op::inputs - 1].v[k]);
+  if (full) {
+    *reinterpret_cast<V*>(out + block + threadIdx.x * kSize) = y;
+  } else {
+    for (int k = 0; k < kSize; k++)
+      if (begin + k >= 0 && begin + k < numel) out[begin + k] = y.v[k];
+  }
+}
+
+// 128 threads a block keep DRAM busiest (256: 0.5 % slower); within the L2 cache 256 are up to 3 % faster.
+constexpr int64_t kL2Bytes = 16 << 20;
+
+template <class T, class Op>
+static cudaError_t launch(T* out, const T* const (&in)[2], const Layout& l, cudaStream_t stream) {
+  constexpr int kSize = 16 / sizeof(T);
+  const int lead = uintptr_t(out) % 16 / sizeof(T);
+  const int block = l.numel * int64_t(sizeof(T)) <= kL2Bytes ? 256 : 128;
+  const dim3 grid((l.numel + lead + block * kSize - 1) / (block * kSize));
+  Steps steps{};
+  bool dense = true, aligned = true, rows = lead == 0 && l.size[0] % kSize == 0;
+  for (int i = 0; i < Op::inputs; i++) {
+    dense &= l.ndim == 1 && l.stride[i][0] == 1;
+    aligned &= uintptr_t(in[i] - lead) % 16 == 0;
+    rows &= uintptr_t(in[i]) % 16 == 0 && l.stride[i][0] == 1;
+    for (int d = 1; d < l.ndim; d++) rows &= l.stride[i][d] % kSize == 0;
+  }
+  if (dense) {
+    const auto f = aligned ? kernel<T, Op, kAligned> : kernel<T, Op, kUnaligned>;
+    f<<<grid, block, 0, stream>>>(out, in[0], in[1], l.numel, lead, steps);
+    return cudaGetLastError();
+  }
+  if (l.numel > (int64_t(1) << 30)) {  // indices are 32-bit: halve the outermost dimension
+    Layout half = l;
+    const int d = l.ndim - 1;
+    const int64_t first = l.size[d] / 2;
+    half.size[d] = first;
+    half.numel = l.numel / l.size[d] * first;
+    const cudaError_t error = launch<T, Op>(out, in, half, stream);
+    if (error != cudaSuccess) return error;
+    const T* const rest[2] = {in[0] + first * l.stride[0][d], in[1] + first * l.stride[1][d]};
+    T* const rest_out = out + half.numel;
+    half.size[d] = l.size[d] - first;
+    half.numel = l.numel - half.numel;
+    return launch<T, Op>(rest_out, rest, half, stream);
+  }
+  const int unit = rows ? kSize : 1;
+  steps.ndim = l.ndim;
+  for (int d = 0; d < l.ndim; d++) {
+    steps.size[d] = uint32_t(l.size[d] / (d ? 1 : unit));
+    while (uint64_t(1) << steps.shift[d] < steps.size[d]) steps.shift[d]++;
+    steps.magic[d] = uint32_t((uint64_t(1) << 32) * ((uint64_t(1) << steps.shift[d]) - steps.size[d]) / steps.size[d] + 1);
+    for (int i = 0; i < Op::inputs; i++) steps.stride[i][d] = l.stride[i][d] * (d ? 1 : unit);
+  }
+  const auto f = rows ? kernel<T, Op, kRows> : kernel<T, Op, kGather>;
+  f<<<grid, block, 0, stream>>>(out, in[0], in[1], l.numel, lead, steps);
+  return cudaGetLastError();
+}
+
+template <class T>
+static cudaError_t dispatch(bool backward, void* out, const void* a, const void* b, const Layout& l, cudaStream_t stream) {
+  const T* const in[2] = {static_cast<const T*>(a), static_cast<const T*>(b)};
+  return backward ? launch<T, Backward>(static_cast<T*>(out), in, l, stream) : launch<T, Forward>(static_cast<T*>(out), in, l, stream);
+}
+
+// Null, or what CUDA says went wrong. The tensors' device is current during the launch.
+extern "C" const char* sigmoid_cuda(Dtype dtype, bool backward, void* out, const void* a, const void* b, const Layout& l, int device, void* stream_) {
+  const cudaStream_t stream = static_cast<cudaStream_t>(stream_);
+  int current = device;
+  cudaError_t error = cudaGetDevice(&current);
+  if (error == cudaSuccess && current != device) error = cudaSetDevice(device);
+  if (error == cudaSuccess) {
+    if (dtype == kFloat) error = dispatch<float>(backward, out, a, b, l, stream);
+    if (dtype == kDouble) error = dispatch<double>(backward, out, a, b, l, stream);
+    if (dtype == kBFloat16) error = dispatch<BFloat16>(backward, out, a, b, l, stream);
+    if (dtype == kHalf) error = dispatch<Half>(backward, out, a, b, l, stream);
+  }
+  if (current != device) cudaSetDevice(current);
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+"""
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The build: a library per sources, versions and hardware, compiled once and then only loaded
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _cpu_flags():
+    """Compiler flags for this CPU. Without fused multiply-add the CPU kernel would be slow and is left out."""
+    arm = platform.machine() in ("aarch64", "arm64")
+    fma = torch.backends.cpu.get_cpu_capability().startswith("AVX")  # AVX2 or AVX512, whose wider vectors gain nothing here
+    if sys.platform == "win32":
+        return ["/O2"] + ["/arch:AVX2", "/DHAS_CPU"] * fma
+    flags = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+    return flags + ["-mavx2", "-mfma", "-mf16c"] * fma + ["-DHAS_CPU"] * (fma or arm)
+
+
+def _gpu_architectures():
+    """The visible NVIDIA GPUs' compute capabilities, such as ["9.0"]; empty where there is none."""
+    if torch.version.cuda is None:
+        return []
+    return sorted({"%d.%d" % torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())})
+
+
+def _check_tools(cuda):
+    """Raises RuntimeError, one line that names the remedy, where a tool that the build needs is missing or does not fit."""
+    from torch.utils import cpp_extension
+
+    compiler = os.environ.get("CXX", "cl" if sys.platform == "win32" else "c++").split()[0]
+    if shutil.which("ninja") is None:
+        raise RuntimeError("sigmoid_inline needs ninja: pip install ninja")
+    if shutil.which(compiler) is None:
+        raise RuntimeError(f"sigmoid_inline needs a C++ compiler and finds no {compiler!r}: install g++, or set CXX to yours")
+    if not cuda:
+        return
+    nvcc = shutil.which("nvcc", path=Path(cpp_extension.CUDA_HOME or "/usr/local/cuda", "bin"))
+    wanted = f"CUDA {torch.version.cuda}, which this PyTorch is built with: install that toolkit, or set CUDA_HOME to it"
+    if nvcc is None:
+        raise RuntimeError(f"sigmoid_inline needs nvcc for the GPU and finds none in {cpp_extension.CUDA_HOME or '/usr/local/cuda'}/bin; it has to be of {wanted}")
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout.partition("release ")[2].partition(",")[0]
+    if version.split(".")[0] != torch.version.cuda.split(".")[0]:
+        raise RuntimeError(f"sigmoid_inline: {nvcc} is of CUDA {version or '(unknown)'}; it has to be of {wanted}")
+
+
+@contextlib.contextmanager
+def _exclusive(path):
+    """A file lock that the operating system drops when its holder ends, killed or not."""
+    with open(path, "w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(name, cpu_flags, architectures, directory):
+    """Compiles and loads the operators; leaves the library in `directory` under a name that holds its size in bytes."""
+    patch = unittest.mock.patch
+    with contextlib.ExitStack() as stack:
+        # pip puts ninja beside python, which need not be on PATH.
+        stack.enter_context(patch.dict(os.environ, PATH=os.environ.get("PATH", "") + os.pathsep + os.path.dirname(sys.executable)))
+        stack.enter_context(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", True))
+        stack.enter_context(warnings.catch_warnings(action="ignore") if sys.version_info >= (3, 11) else warnings.catch_warnings())
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True))
+        _check_tools(bool(architectures))
+        from torch.utils.cpp_extension import load_inline
+
+        start = time.perf_counter()
+        load_inline(
+            name,
+            CPP_SOURCE,
+            CUDA_SOURCE if architectures else None,
+            extra_cflags=cpu_flags + ["-DWITH_CUDA"] * bool(architectures),
+            build_directory=scratch,
+            with_cuda=bool(architectures),
+            is_python_module=False,
+            no_implicit_headers=True,
+        )
+        seconds = time.perf_counter() - start
+        (built,) = [p for p in Path(scratch).iterdir() if p.stem == name and p.suffix in (".so", ".pyd", ".dll")]
+        built.replace(directory / f"{name}-{built.stat().st_size}{built.suffix}")
+    what = "CPU kernel" + (f" and the CUDA kernels for sm_{', sm_'.join(a.replace('.', '') for a in architectures)}" if architectures else "")
+    print(f"sigmoid_inline: compiled the {what} in {seconds:.1f} s", file=sys.stderr)
+
+
+def _load(architectures):
+    """Returns the torch.ops namespace of the operators, compiled if need be. Its name holds what the code depends on.
+
+    Raises RuntimeError where a tool is missing or the cache cannot be written.
+    """
+    if not hasattr(torch, "__version__") or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
+        raise RuntimeError(f"sigmoid_inline needs PyTorch 2.10 or newer and finds {torch.__version__}: pip install -U torch")
+    cpu_flags = _cpu_flags()
+    facts = [CPP_SOURCE, CUDA_SOURCE, torch.__version__, platform.machine(), cpu_flags, architectures]
+    facts += [os.environ.get(k) for k in ("CXX", "CUDA_HOME", "TORCH_CUDA_ARCH_LIST")]
+    name = "sigmoid_inline_" + hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
+    namespace = getattr(torch.ops, name)
+    if hasattr(namespace, "sigmoid"):  # loaded before by this process: a cell run again, importlib.reload
+        return namespace
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path(cache, "torch_extensions"), "sigmoid_inline").absolute()
+
+    def load_cached():
+        for path in directory.glob(f"{name}-*"):
+            if path.stem == f"{name}-{path.stat().st_size}":  # else cut short, by a full disk or a copy
+                torch.ops.load_library(path)
+        return hasattr(namespace, "sigmoid")
+
+    if not load_cached():
+        with contextlib.suppress(OSError):
+            directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise RuntimeError(f"sigmoid_inline cannot write to {directory}: set TORCH_EXTENSIONS_DIR to a directory that you can write to")
+        with _exclusive(directory / f"{name}.lock"):
+            if not load_cached():
+                _compile(name, cpu_flags, architectures, directory)
+    _register(name)
+    return namespace
+
+
+def _register(name):
+    """What the compiler, vmap and fake tensors need to know of the operators."""
+
+    @torch.library.register_fake(f"{name}::sigmoid")
+    def _(input):
+        return torch.sigmoid(input)
+
+    @torch.library.register_fake(f"{name}::sigmoid_out")
+    def _(input, out):
+        return True
+
+    @torch.library.register_fake(f"{name}::sigmoid_backward")
+    def _(grad, output):
+        return torch.ops.aten.sigmoid_backward(grad, output)
+
+
+_operators = _load(_gpu_architectures())
+# Without OpOverload.__call__, which only passes its arguments on to _op and takes 0.4 us.
+_forward, _forward_out, _backward = (getattr(_operators, n).default._op for n in ("sigmoid", "sigmoid_out", "sigmoid_backward"))
+_is_compiling, _has_torch_function = torch.compiler.is_compiling, torch.overrides.has_torch_function_unary
+_has_names = hasattr(torch.Tensor, "has_names")  # PyTorch 2.10 has named dimensions, and operators cannot take them
+_functorch_level = torch._C._functorch.maybe_current_level
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The public functions
+# ---------------------------------------------------------------------------------------------------------------------
+
+# What the operators run on; all else (integers, bool, complex, other dtypes, layouts, devices) goes to torch.sigmoid. They
+# decline by themselves, with None: this list serves only calls that want a derivative.
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def _covered(x):
+    """Whether the operators take the tensor `x`."""
+    return (x.is_cpu or x.is_cuda) and x.dtype in _DTYPES and x.layout is torch.strided and not x.is_nested and not (_has_names and x.has_names())
+
+
+class _Sigmoid(torch.autograd.Function):
+    """Entered only where a derivative or a functorch transform is wanted; saves the output alone."""
+
+    @staticmethod
+    def forward(x):
+        y = _forward(x)
+        return torch.sigmoid(x) if y is None else y
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (y,) = ctx.saved_tensors
+        x = None if torch.is_grad_enabled() or _transforming() else _backward(grad, y)
+        return torch.ops.aten.sigmoid_backward(grad, y) if x is None else x  # differentiable again
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.sigmoid_backward(tangent, y)
+
+    @staticmethod
+    def vmap(info, in_dims, x):
+        return _Sigmoid.apply(x), in_dims[0]
+
+
+def sigmoid(input, *, out=None):
+    """torch.sigmoid(input), at the memory limit.
+
+    Args:
+        input: what torch.sigmoid takes, of any shape, strides and device. Dense float32, float64, bfloat16 and float16
+            tensors on the CPU and on NVIDIA GPUs run on the kernels of this file, all else on torch.sigmoid's.
+        out: as for torch.sigmoid; may be `input` itself.
+
+    Returns:
+        A tensor of the shape, strides, device and (for floating-point input) dtype of torch.sigmoid's. The error is at most
+        1 ulp in float32, bfloat16 and float16, and 2 ulp in float64, over all inputs; NaN gives NaN.
+
+    Raises:
+        What torch.sigmoid raises for the same arguments.
+    """
+    if _is_compiling():
+        return torch.sigmoid(input, out=out)  # Inductor fuses it with its neighbours, which saves more than any kernel
+    if type(input) is not torch.Tensor or out is not None or _has_torch_function(input) or (_has_names and input.has_names()):
+        return _sigmoid_rare(input, out)
+    if (input.requires_grad and torch.is_grad_enabled()) or _transforming():
+        return _Sigmoid.apply(input) if _covered(input) else torch.sigmoid(input)
+    y = _forward(input)
+    return torch.sigmoid(input) if y is None else y
+
+
+def _transforming():
+    """Whether a functorch transform (vmap, grad, ...) or forward-mode differentiation is under way."""
+    return _functorch_level() is not None or forward_ad._current_level >= 0
+
+
+def _sigmoid_rare(x, out):
+    """Subclasses, function modes and `out`, whose rules (dtype, resizing, overlap, gradients) torch.sigmoid enforces."""
+    options = {} if out is None else {"out": out}
+    if not isinstance(x, torch.Tensor):
+        return torch.sigmoid(x, **options)
+    if _has_torch_function(x):
+        own = type(x).__torch_function__ not in (torch.Tensor.__torch_function__, torch._C._disabled_torch_function_impl)
+        return torch.overrides.handle_torch_function(torch.sigmoid if own else sigmoid, (x,), x, **options)
+    derivative = _transforming() or torch.is_grad_enabled() and (x.requires_grad or out is not None and out.requires_grad)
+    if out is None and _covered(x):
+        y = _Sigmoid.apply(x) if derivative else _forward(x)
+        return torch.sigmoid(x) if y is None else y
+    if out is not None and not derivative and _covered(x) and isinstance(out, torch.Tensor) and _covered(out):
+        alike = x.dtype == out.dtype and x.device == out.device and x.shape == out.shape
+        same = x.data_ptr() == out.data_ptr() and x.stride() == out.stride()
+        apart = x.untyped_storage().data_ptr() != out.untyped_storage().data_ptr()
+        plain = not (x.is_neg() or out.is_neg()) and out.is_inference() <= torch.is_inference_mode_enabled()
+        if alike and (same or apart) and plain and _forward_out(x, out):
+            return out
+    return torch.sigmoid(x, **options)
+
+
+class ModelNew(torch.nn.Module):
+    """torch.nn.Sigmoid, at the memory limit."""
+
+    def forward(self, x):
+        return sigmoid(x)
+
+
+def get_inputs(device="cuda"):
+    """The inputs of KernelBench's level 1, problem 21: one float32 tensor of 4096 x 393216 (6.44 GB)."""
+    return [torch.rand(4096, 393216, device=device)]
+
+
+def get_init_inputs():
+    """The arguments of ModelNew(): none."""
+    return []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The self-check, the timing and the command line
+# ---------------------------------------------------------------------------------------------------------------------
+
+_BLOCK = 1 << 24  # elements compared at a time: the float64 reference never needs a tensor of the whole shape
+_BOUND_ULP = {torch.float32: 1, torch.bfloat16: 1, torch.float16: 1, torch.float64: 4}  # float64: torch.sigmoid's 2 and our 2
+
+
+def max_error_ulp(y, x):
+    """Largest error of `y`, an approximation of sigmoid(x), in units in the last place (ulp) of `y.dtype`; inf where one of
+    the two is NaN and the other is not. Takes tensors of equal shape; the reference is torch.sigmoid in float64."""
+    info, worst = torch.finfo(y.dtype), 0.0
+    for yb, xb in zip(y.reshape(-1).split(_BLOCK), x.reshape(-1).split(_BLOCK)) if x.numel() else ():
+        exact = torch.sigmoid(xb.double())
+        ulp = torch.ldexp(torch.full_like(exact, info.eps), torch.frexp(exact)[1] - 1).clamp_(min=info.smallest_normal * info.eps)
+        error = (yb.double() - exact).abs_().div_(ulp)
+        error[exact.isnan() & yb.isnan()] = 0
+        worst = max(worst, error.nan_to_num_(nan=float("inf")).max().item())
+    return worst
+
+
+def _special_values(dtype, device):
+    """Infinities, NaN, zeros, subnormals, the extremes, and a sweep over the range in which the result is subnormal."""
+    info = torch.finfo(dtype)
+    edge = {torch.float32: 88, torch.bfloat16: 88, torch.float16: 10, torch.float64: 709}[dtype]
+    some = [float("inf"), 0.0, info.smallest_normal, info.smallest_normal * info.eps, info.max, info.eps, 1.0, edge, edge + 17]
+    values = torch.tensor([float("nan"), *some, *(-v for v in some)], dtype=torch.float64, device=device)
+    sweep = torch.linspace(-1.2 * edge - 2, 1.2 * edge + 2, 100_003, dtype=torch.float64, device=device)
+    return torch.cat([values, sweep]).to(dtype)
+
+
+def self_check(x):
+    """Compares the kernels with float64 at the shape of `x` and on what tends to break them.
+
+    Returns (largest error in ulp of ModelNew, the same of torch.sigmoid, list of what is wrong).
+    """
+    model, wrong, bound = ModelNew(), [], _BOUND_ULP[x.dtype]
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.itemsize]
+    before = x.view(bits).sum(dtype=torch.int64)
+    poison = torch.full_like(x, float("nan"))  # freed for the output to take: what is left unwritten shows
+    del poison
+    y = model(x)
+    ours = max_error_ulp(y, x)
+    if (y.shape, y.stride(), y.dtype, y.device) != (x.shape, x.stride(), x.dtype, x.device):
+        wrong.append("the output's shape, strides, dtype or device differ from the input's")
+    if before != x.view(bits).sum(dtype=torch.int64):
+        wrong.append("the input was changed")
+    del y
+    theirs = max_error_ulp(torch.sigmoid(x), x)
+    special = _special_values(x.dtype, x.device)
+    ours, theirs = max(ours, max_error_ulp(model(special), special)), max(theirs, max_error_ulp(torch.sigmoid(special), special))
+    if ours > bound:
+        wrong.append(f"an error of {ours:.2f} ulp is more than {bound}")
+    source = special[-5000:].repeat(2)
+    for length in [*range(1, 40), 1023, 1025, 4097]:
+        for offset in (0, 1, 2, 3, 5, 8):
+            view = source[offset : offset + length]
+            out = torch.full((length + 16,), float("nan"), dtype=x.dtype, device=x.device)
+            sigmoid(view, out=out[offset : offset + length])
+            if max_error_ulp(out[offset : offset + length], view) > bound or max_error_ulp(model(view), view) > bound:
+                wrong.append(f"wrong for {length} elements at offset {offset}")
+            if not (out[:offset].isnan().all() and out[offset + length :].isnan().all()):
+                wrong.append(f"wrote outside the output for {length} elements at offset {offset}")
+    return ours, theirs, wrong
+
+
+def measure(contenders, device, trials, scratch=None):
+    """Times functions in turn, one call of each a trial, after three calls to warm up.
+
+    Args:
+        contenders: {name: function of no arguments}.
+        device: torch.device; CUDA is timed with events on the current stream, the CPU with a wall clock.
+        trials: calls timed of each.
+        scratch: a tensor to overwrite before each call, larger than the cache, where the data would fit in the cache.
+
+    Returns {name: list of milliseconds}.
+    """
+    times = {name: [] for name in contenders}
+    for trial in range(-3, trials):
+        for name, function in contenders.items():
+            if scratch is not None:
+                scratch.zero_()
+            if device.type == "cuda":
+                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                start.record()
+                function()
+                end.record()
+                end.synchronize()
+                ms = start.elapsed_time(end)
+            else:
+                begin = time.perf_counter()
+                function()
+                ms = (time.perf_counter() - begin) * 1e3
+            if trial >= 0:
+                times[name].append(ms)
+    return times
+
+
+def _free_bytes(device):
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    meminfo = Path("/proc/meminfo")
+    text = meminfo.read_text() if meminfo.exists() else "MemAvailable: 4194304 kB"  # elsewhere: what any machine has
+    return int(text.partition("MemAvailable:")[2].split()[0]) * 1024
+
+
+def _device_name(device):
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    return f"{models[0] if models else platform.machine()} ({torch.get_num_threads()} threads)"
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="sigmoid_inline.py", usage=argparse.SUPPRESS, description="Checks the sigmoid kernels against float64 and times them beside torch.sigmoid and a copy."
+    )
+    parser.add_argument("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="shape of the input (4096 393216; 256 393216 on the CPU)")
+    parser.add_argument("--dtype", default="float32", choices=[str(d)[6:] for d in _BOUND_ULP], help="data type (float32)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cuda:1, ..., or cpu (cuda where there is one)")
+    parser.add_argument("--trials", type=int, help="timed calls of each contender (30; 10 on the CPU)")
+    parser.add_argument("--compile", action="store_true", help="time torch.compile(torch.sigmoid) too")
+    args = parser.parse_args(argv)
+    kind, _, index = args.device.partition(":")
+    if kind not in ("cuda", "cpu") or not (index or "0").isdecimal() or args.device.endswith(":"):
+        parser.error(f"--device {args.device!r} is neither cuda, cuda:N nor cpu")
+    if int(index or 0) >= (torch.cuda.device_count() if kind == "cuda" else 1):
+        parser.error(f"--device {args.device}: PyTorch sees {torch.cuda.device_count()} GPUs here")
+    args.device = torch.device(args.device)
+    args.dtype = getattr(torch, args.dtype)
+    args.shape = args.shape or ([4096, 393216] if kind == "cuda" else [256, 393216])
+    args.trials = (30 if kind == "cuda" else 10) if args.trials is None else args.trials
+    if min(args.shape) < 1:
+        parser.error("--shape takes two positive numbers")
+    if args.trials < 1:
+        parser.error("--trials takes a positive number")
+    return args, parser
+
+
+def main(argv):
+    """Runs the self-check and the timing; returns the exit status, 1 where the check finds anything."""
+    args, parser = _parse(argv)
+    (rows, columns), device, dtype = args.shape, args.device, args.dtype
+    # Input, output and poison or the output of a call before, and the float64 blocks.
+    fitting = int(0.8 * (_free_bytes(device) - 10 * 8 * _BLOCK) / (3 * columns * dtype.itemsize))
+    if fitting < 1:
+        parser.error(f"not enough memory for a row of {columns} elements: give fewer columns with --shape")
+    if fitting < rows:
+        print(f"memory for {fitting} of {rows} rows: taking those")
+        rows = fitting
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        x = torch.rand(rows, columns, device=device, dtype=dtype)
+        megabytes = x.nbytes / 1e6
+        cuda = f", CUDA {torch.version.cuda}" if device.type == "cuda" else ""
+        print(f"{_device_name(device)}, PyTorch {torch.__version__}{cuda}\n{str(dtype)[6:]} {rows} x {columns}: {megabytes:,.0f} MB read, {megabytes:,.0f} MB written\n")
+        ours, theirs, wrong = self_check(x)
+        print(f"check   largest error against float64: {ours:.2f} ulp (torch.sigmoid: {theirs:.6g} ulp)")
+        for problem in wrong:
+            print(f"check   FAILED: {problem}")
+        if wrong:
+            return 1
+        print("check   every element, special values, odd lengths and offsets: all right\n")
+        model = ModelNew()
+        contenders = {"ModelNew": lambda: model(x), "torch.sigmoid": lambda: torch.sigmoid(x), "copy": x.clone}
+        if args.compile:
+            compiled = torch.compile(torch.sigmoid)
+            contenders["torch.compile"] = lambda: compiled(x)
+        scratch = torch.empty(256 << 20, dtype=torch.uint8, device=device) if x.nbytes < 128 << 20 else None
+        times = measure(contenders, device, args.trials, scratch)
+    median = {name: statistics.median(ms) for name, ms in times.items()}
+    print(f"{'':14}{'ms':>10}{'min':>10}{'max':>10}{'GB/s':>8}{'vs torch':>10}{'of copy':>9}")
+    for name, ms in times.items():
+        gbs, ratio, share = 2 * megabytes / median[name], median["torch.sigmoid"] / median[name], median["copy"] / median[name]
+        print(f"{name:14}{median[name]:10.4g}{min(ms):10.4g}{max(ms):10.4g}{gbs:8.0f}{ratio:9.3f}x{share:9.1%}")
+    print(f"\nmedians of {args.trials} interleaved calls; GB/s counts bytes read and written; copy is x.clone()")
+    return 0
+
+
+if __name__ == "__main__":
+    if "__file__" not in globals():  # a notebook cell: sys.argv is the kernel's, and leaving is not wanted
+        if main([]):
+            raise RuntimeError("sigmoid_inline: the self-check failed")
+    elif main(sys.argv[1:]):
+        sys.exit(1)

@@ -1,0 +1,551 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["torch>=2.10", "ninja", "pytest"]
+# ///
+"""What sigmoid_inline promises, on every device at hand:  pytest  (or  uv run test_sigmoid_inline.py)."""
+
+import copy
+import os
+import pickle
+import random
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import sigmoid_inline
+from sigmoid_inline import ModelNew, max_error_ulp, sigmoid
+
+FILE = Path(sigmoid_inline.__file__).resolve()
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"))
+on_each_device = pytest.mark.parametrize("device", ["cpu", GPU])
+on_each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d)[6:])
+
+
+def check(y, x, message=""):
+    """`y` has the metadata of torch.sigmoid(x) and lies within 1 ulp (float64: 2, and 2 of torch.sigmoid's) of float64."""
+    like = torch.sigmoid(x)
+    assert (y.shape, y.stride(), y.dtype, y.device) == (like.shape, like.stride(), like.dtype, like.device), message
+    assert max_error_ulp(y, x) <= (4 if x.dtype == torch.float64 else 1), message
+
+
+def random_view(rng, device, dtype):
+    """A view of up to 5 dimensions: sliced with steps and offsets, permuted, expanded, of 0, 1 and odd sizes."""
+    shape = [rng.choice([0, 1, 1, 2, 3, 5, 7, 8, 16, 33]) if rng.random() < 0.9 else 128 for _ in range(rng.randint(0, 5))]
+    x = torch.randn(shape, device=device, dtype=torch.float64).mul(10).to(dtype)
+    for dim in range(x.dim()):
+        if rng.random() < 0.5:
+            x = x[(slice(None),) * dim + (slice(rng.randint(0, 2), None, rng.randint(1, 3)),)]
+    x = x.permute(rng.sample(range(x.dim()), x.dim()))
+    if x.dim() and rng.random() < 0.2:
+        dim = rng.randrange(x.dim())
+        x = x.narrow(dim, 0, min(1, x.shape[dim])).expand([4 if d == dim and x.shape[d] else n for d, n in enumerate(x.shape)])
+    if x.dim() == 4 and rng.random() < 0.3:
+        x = x.contiguous(memory_format=torch.channels_last)[:, rng.randint(0, 1) :]
+    return x
+
+
+# -- Values ---------------------------------------------------------------------------------------------------------------
+
+
+@on_each_device
+@on_each_dtype
+def test_any_layout(device, dtype):
+    rng = random.Random(0)
+    torch.manual_seed(0)
+    for case in range(600):
+        x = random_view(rng, device, dtype)
+        before = x.clone()
+        check(sigmoid(x), x, f"case {case}: {tuple(x.shape)} strides {x.stride()} offset {x.storage_offset()}")
+        assert torch.equal(x, before)
+
+
+@on_each_device
+@on_each_dtype
+@pytest.mark.parametrize("columns", [33, 80, 1024, 4096])
+def test_rows_of_a_wider_matrix_and_every_offset(device, dtype, columns):
+    torch.manual_seed(0)
+    wide = torch.randn(257, 2 * columns, device=device, dtype=dtype)
+    check(sigmoid(wide.chunk(2, -1)[1]), wide.chunk(2, -1)[1])
+    check(sigmoid(wide[:, ::2]), wide[:, ::2])
+    flat = wide.view(-1)
+    for offset in range(1, 17):
+        x = flat[offset : offset + 4099]
+        check(sigmoid(x), x)
+        out = torch.full((4200,), float("nan"), device=device, dtype=dtype)
+        assert sigmoid(x, out=out[17 - offset : 17 - offset + 4099]) is not None
+        check(out[17 - offset : 17 - offset + 4099], x)
+        assert out[: 17 - offset].isnan().all() and out[17 - offset + 4099 :].isnan().all()
+
+
+@on_each_device
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=lambda d: str(d)[6:])
+def test_all_16_bit_inputs(device, dtype):
+    x = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16).view(dtype)
+    y, exact = sigmoid(x), torch.sigmoid(x.double())
+    assert max_error_ulp(y, x) <= 1
+    order = x[~x.isnan()].double().argsort()
+    assert (y[~x.isnan()][order].diff() >= 0).all()
+    assert torch.equal(y.isnan(), x.isnan()) and ((y >= 0) & (y <= 1) | x.isnan()).all()
+    if device == "cuda":
+        assert ((y != exact.to(dtype)) & ~x.isnan()).sum() <= 3
+
+
+@on_each_device
+def test_all_float32_inputs(device):
+    """All 2^32 on a GPU, or with SIGMOID_EXHAUSTIVE=1; else every 16th."""
+    step = 1 if device == "cuda" or os.environ.get("SIGMOID_EXHAUSTIVE") else 16
+    for sign in (0, 1):
+        last = None
+        for first in range(0, 0x7F800001, step << 24):
+            bits = torch.arange(first, min(first + (step << 24), 0x7F800001), step, device=device) - (sign << 31)
+            x = bits.to(torch.int32).view(torch.float32)
+            y = sigmoid(x)
+            assert max_error_ulp(y, x) <= 1
+            assert ((y >= 0) & (y <= 1)).all()
+            rising = torch.cat([y if last is None else torch.cat([last, y])]).diff()
+            assert ((rising <= 0) if sign else (rising >= 0)).all()
+            last = y[-1:]
+
+
+@on_each_device
+@on_each_dtype
+def test_special_values(device, dtype):
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0], device=device, dtype=dtype)
+    assert_close(sigmoid(x), torch.tensor([float("nan"), 1, 0, 0.5, 0.5], device=device, dtype=dtype), rtol=0, atol=0, equal_nan=True)
+
+
+@on_each_device
+def test_float64_against_higher_precision(device):
+    mpmath = pytest.importorskip("mpmath")  # comes with torch, through sympy
+    torch.manual_seed(0)
+    x = torch.cat([torch.linspace(-745.2, 40, 3000, dtype=torch.float64), torch.randn(3000, dtype=torch.float64) * 2.0 ** torch.randint(-60, 6, (3000,))])
+    with mpmath.workprec(200):
+        for y, value in zip(sigmoid(x.to(device)).tolist(), x.tolist()):
+            exact = 1 / (1 + mpmath.exp(-mpmath.mpf(value)))
+            ulp = mpmath.mpf(2) ** max(mpmath.frexp(exact)[1] - 53, -1074)
+            assert abs(y - exact) <= 2 * ulp, value
+
+
+@on_each_device
+@on_each_dtype
+def test_a_value_has_one_result(device, dtype):
+    """Whatever its index, alignment, stride and the size of the tensor."""
+    torch.manual_seed(0)
+    values = torch.randn(1000, device=device, dtype=dtype) * 8
+    results = torch.stack([sigmoid(v) for v in values])
+    wide = torch.stack([values, values], -1)
+    for x in (values, values[1:], values[3:], values.repeat(5000)[:999_983], wide[:, 1], wide.t().contiguous().t()[:, 0]):
+        assert torch.equal(sigmoid(x), results[-x.numel() :] if x.numel() <= 1000 else results.repeat(5000)[:999_983])
+
+
+@on_each_device
+@pytest.mark.parametrize("strided", [False, True])
+def test_more_than_2_31_elements(device, strided):
+    n = (1 << 31) + 77
+    free = sigmoid_inline._free_bytes(torch.device(device))
+    if free < 8 * n:
+        pytest.skip(f"needs {8 * n >> 30} GiB of memory")
+    x = torch.zeros((2, n // 2 + 1, 2) if strided else n, dtype=torch.bfloat16, device=device)
+    x = x[..., 0] if strided else x  # two rows of 2^30 and some, every other element
+    spots = [0, (1 << 30) - 1, 1 << 30, x.shape[-1] - 1]
+    x[..., spots] = torch.tensor([1, -1, 2, -2], dtype=x.dtype, device=device)
+    y = sigmoid(x)
+    assert y.shape == x.shape and y.is_contiguous()
+    assert max_error_ulp(y[..., spots], x[..., spots]) <= 1
+    assert sum(int((part != 0.5).sum()) for part in y.reshape(-1).split(1 << 26)) == y[..., spots].numel()
+
+
+# -- Gradients and transforms -----------------------------------------------------------------------------------------------
+
+
+@on_each_device
+@on_each_dtype
+def test_backward_of_any_layout(device, dtype):
+    rng = random.Random(1)
+    torch.manual_seed(1)
+    for _ in range(150):
+        x = random_view(rng, device, dtype).detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        y = sigmoid(x)
+        grad = random.choice([torch.randn_like(y), torch.ones((), device=device, dtype=dtype).expand_as(y), torch.randn(y.shape[::-1], device=device).to(dtype).permute(*range(y.dim())[::-1])])
+        (got,) = torch.autograd.grad(y, x, grad)
+        like = torch.ops.aten.sigmoid_backward(grad, y.detach())
+        assert got.stride() == like.stride()
+        wide, grad = y.detach().double(), grad.double()
+        exact = grad * (1 - wide) * wide
+        eps = torch.finfo(dtype).eps
+        assert_close(got.double(), exact, rtol=2 * eps if dtype.itemsize > 2 else eps / 2 + 3e-7, atol=torch.finfo(dtype).smallest_normal * eps)
+
+
+@on_each_device
+def test_derivatives(device):
+    x = torch.randn(3, 5, device=device, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(sigmoid, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(sigmoid, x, check_fwd_over_rev=True)
+
+
+@on_each_device
+@pytest.mark.parametrize("transform", ["grad", "vmap", "vmap_dim1", "vmap_grad", "jacrev", "jacfwd", "hessian", "jvp", "vmap_vmap", "grad_grad", "vmap_jvp"])
+def test_functorch(device, transform):
+    f = torch.func
+    transforms = {
+        "grad": lambda s: f.grad(lambda x: s(x).sum()),
+        "vmap": lambda s: f.vmap(s),
+        "vmap_dim1": lambda s: f.vmap(s, in_dims=1, out_dims=1),
+        "vmap_grad": lambda s: f.vmap(f.grad(lambda x: s(x).sum())),
+        "jacrev": lambda s: f.jacrev(s),
+        "jacfwd": lambda s: f.jacfwd(s),
+        "hessian": lambda s: f.hessian(lambda x: s(x).sum()),
+        "jvp": lambda s: lambda x: f.jvp(s, (x,), (x.cos(),)),
+        "vmap_vmap": lambda s: f.vmap(f.vmap(s)),
+        "grad_grad": lambda s: f.grad(lambda x: f.grad(lambda z: s(z).sum())(x).square().sum()),
+        "vmap_jvp": lambda s: f.vmap(lambda x: f.jvp(s, (x,), (x.cos(),))[1]),
+    }[transform]
+    x = torch.randn(3, 4, device=device, dtype=torch.float64)
+    assert_close(transforms(sigmoid)(x), transforms(torch.sigmoid)(x))
+
+
+@on_each_device
+def test_saves_only_the_output(device):
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        y = sigmoid(torch.randn(8, device=device, requires_grad=True))
+    assert len(saved) == 1 and saved[0].data_ptr() == y.data_ptr()
+    x = torch.randn(8, device=device, dtype=torch.float64, requires_grad=True)
+    with torch.autograd.graph.save_on_cpu():
+        a = torch.autograd.grad(sigmoid(x).sum(), x)
+    assert_close(a, torch.autograd.grad(torch.utils.checkpoint.checkpoint(sigmoid, x, use_reentrant=False).sum(), x))
+    with torch.no_grad():
+        assert sigmoid(x).grad_fn is None
+
+
+# -- Where torch.sigmoid can be, this can be ---------------------------------------------------------------------------------
+
+
+def outcome(f, *args, **kwargs):
+    try:
+        return f(*args, **kwargs)
+    except Exception as e:  # noqa: BLE001
+        return type(e)
+
+
+KINDS = {
+    "int64": lambda: torch.arange(-3, 3),
+    "bool": lambda: torch.tensor([True, False]),
+    "complex64": lambda: torch.randn(3, dtype=torch.complex64),
+    "conjugate": lambda: torch.randn(3, dtype=torch.complex64).conj(),
+    "complex gradient": lambda: torch.randn(3, dtype=torch.complex64, requires_grad=True),
+    "negative view": lambda: torch.randn(3, dtype=torch.complex64).conj().imag,
+    "float8": lambda: torch.randn(3).to(torch.float8_e5m2),
+    "sparse": lambda: torch.eye(3).to_sparse(),
+    "csr": lambda: torch.eye(3).to_sparse_csr(),
+    "quantized": lambda: torch.quantize_per_tensor(torch.linspace(-3, 3, 7), 0.1, 10, torch.quint8),
+    "nested": lambda: torch.nested.nested_tensor([torch.randn(2), torch.randn(3)]),
+    "jagged": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged),
+    "masked": lambda: torch.masked.masked_tensor(torch.ones(3), torch.tensor([True, False, True])),
+    "meta": lambda: torch.randn(3, 4, device="meta").t(),
+    "parameter": lambda: torch.nn.Parameter(torch.randn(3)),
+    "named": lambda: torch.ones(2, 3, names=("a", "b")),
+    "list": lambda: [1.0],
+    "number": lambda: 1.0,
+    "none": lambda: None,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_inputs_get_what_torch_sigmoid_gives(kind):
+    if kind == "named" and not hasattr(torch.Tensor, "has_names"):
+        pytest.skip("this PyTorch has no named dimensions")
+    x = KINDS[kind]()
+    want, got = outcome(torch.sigmoid, x), outcome(sigmoid, x)
+    assert type(got) is type(want)
+    if not isinstance(want, torch.Tensor):
+        assert got is want
+    elif kind in ("int64", "bool", "complex64", "conjugate", "complex gradient", "negative view", "parameter", "named"):
+        assert_close(got.rename(None) if kind == "named" else got, want.rename(None) if kind == "named" else want)
+        assert got.requires_grad == want.requires_grad and (kind != "named" or got.names == want.names)
+    else:
+        assert (got.dtype, got.layout, got.device) == (want.dtype, want.layout, want.device) and str(got) == str(want)
+
+
+@on_each_device
+def test_out(device):
+    def cases():
+        x = torch.randn(6, 8, device=device)
+        yield x, torch.full((6, 8), float("nan"), device=device)
+        yield x, torch.empty(0, device=device)  # resized
+        yield x, torch.empty(8, 6, device=device).t()
+        yield x, torch.empty(6, 16, device=device)[:, ::2]
+        yield x, torch.empty(6, 8, device=device, dtype=torch.float64)
+        yield x, torch.empty(6, 8, device=device, dtype=torch.int32)  # TypeError-like: not castable
+        yield x, torch.empty(5, device=device)  # resized with a warning
+        yield x, x
+        yield x[:, ::2], x[:, ::2]
+        yield x[1:], x[:-1]  # partial overlap
+        yield x, torch.empty(1, device=device).expand(6, 8)  # overlaps itself
+        yield x.clone().requires_grad_(), torch.empty(6, 8, device=device)
+        yield x, torch.empty(6, 8, device=device, requires_grad=True)
+        yield x, torch.empty(6, 8, device="meta")
+        yield x, [1]
+
+    for (x, out), (x2, out2) in zip(cases(), cases()):
+        with torch.no_grad():
+            x2.copy_(x)
+        with pytest.warns() if isinstance(out, torch.Tensor) and out.shape == (5,) else torch.no_grad() if False else torch.enable_grad():
+            got, want = outcome(sigmoid, x, out=out), outcome(torch.sigmoid, x2, out=out2)
+        assert type(got) is type(want)
+        if isinstance(want, torch.Tensor):
+            assert got is out and got.stride() == want.stride() and got.dtype == want.dtype
+            assert_close(got, want)
+        else:
+            assert got is want
+
+
+@on_each_device
+def test_compiled_call_is_one_fused_kernel(device):
+    from torch._inductor.utils import run_and_get_code
+
+    f = torch.compile(lambda x, y: sigmoid(x) * y + 1, fullgraph=True, dynamic=True)
+    for n in (100, 333):
+        x, y = torch.randn(n, device=device), torch.randn(n, device=device)
+        got, code = run_and_get_code(f, x, y) if n == 100 else (f(x, y), None)
+        assert_close(got, torch.sigmoid(x) * y + 1)
+        if code:
+            assert code[0].count("def triton_" if device == "cuda" else 'extern "C"') == 1 and "sigmoid_inline" not in code[0].replace(str(FILE.parent), "")
+    exported = torch.export.export(ModelNew(), (x,))
+    assert "aten.sigmoid" in exported.graph_module.code
+
+
+@on_each_device
+def test_operators_pass_opcheck(device):
+    ops, x = sigmoid_inline._operators, torch.randn(3, 8, device=device)
+    for args in ((x,), (x[:, ::2],), (x.t(),)):
+        torch.library.opcheck(ops.sigmoid.default, args)
+        torch.library.opcheck(ops.sigmoid_backward.default, args * 2)
+    fx = torch.fx.experimental.proxy_tensor.make_fx(sigmoid)(x)
+    assert_close(fx(x), sigmoid(x))
+
+
+@on_each_device
+def test_opinfo_samples(device):
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    (info,) = [op for op in op_db if op.name == "sigmoid"]
+    for dtype in info.supported_dtypes(device):
+        for sample in info.sample_inputs(device, dtype, requires_grad=dtype in info.supported_backward_dtypes(device)):
+            x = sample.input
+            got, want = sigmoid(x), torch.sigmoid(x)
+            assert_close(got, want, check_stride=True)
+            if want.requires_grad:
+                g = torch.randn_like(want)
+                assert_close(torch.autograd.grad(got, x, g), torch.autograd.grad(want, x, g), check_stride=True)
+
+
+def test_module():
+    model = ModelNew()
+    assert list(model.state_dict()) == list(model.buffers()) == []
+    x = torch.randn(5)
+    for m in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.nn.Sequential(model)):
+        assert torch.equal(m(x), sigmoid(x))
+    calls = []
+    model.register_forward_hook(lambda m, args, out: calls.append(out))
+    model(x)
+    assert len(calls) == 1
+
+
+class Sub(torch.Tensor):
+    pass
+
+
+class Override(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return "overridden" if func is torch.sigmoid else super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_subclasses_and_modes():
+    x = torch.randn(5)
+    assert type(sigmoid(x.as_subclass(Sub))) is Sub
+    assert sigmoid(x.as_subclass(Override)) == "overridden"
+    with torch.device("meta"):
+        assert torch.equal(sigmoid(x), ModelNew()(x))
+    with torch._subclasses.FakeTensorMode() as mode:
+        fake = sigmoid(mode.from_tensor(x[::2]))
+        assert type(fake).__name__ == "FakeTensor" and fake.stride() == (1,)
+    with torch.inference_mode():
+        assert sigmoid(x).is_inference()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert sigmoid(x).dtype == torch.float32
+    with torch.profiler.profile() as profile:
+        sigmoid(x)
+    assert any(re.match(r"sigmoid_inline_\w+::sigmoid$", e.key) for e in profile.key_averages())
+
+
+@on_each_device
+def test_threads(device):
+    x = [torch.randn(100_003, device=device) for _ in range(8)]
+    y = [None] * 8
+    threads = [threading.Thread(target=lambda i=i: y.__setitem__(i, [sigmoid(x[i]) for _ in range(20)][-1])) for i in range(8)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    for a, b in zip(x, y):
+        check(b, a)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_cuda_graph_streams_and_memory():
+    x = torch.randn(1 << 20, device="cuda")
+    sigmoid(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = sigmoid(x)
+    x.copy_(torch.randn(1 << 20, device="cuda"))
+    graph.replay()
+    check(y, x)
+    stream = torch.cuda.Stream()
+    big = torch.zeros(1 << 28, device="cuda")
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(100_000_000)
+        big.fill_(1)
+        z = sigmoid(big)  # on the side stream: after fill_
+    stream.synchronize()
+    assert (z == sigmoid(torch.ones(1, device="cuda"))).all()
+    del z
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    z = ModelNew()(big)
+    assert torch.cuda.max_memory_allocated() - before == z.nbytes
+    with pytest.raises(torch.OutOfMemoryError):
+        sigmoid(torch.zeros(1, device="cuda").expand(1 << 38))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+def test_other_gpu_than_the_current():
+    x = torch.randn(1000, device="cuda:1")
+    y = sigmoid(x)
+    assert torch.cuda.current_device() == 0 and y.device == x.device
+    check(y, x)
+
+
+# -- The file, its build and its command line ---------------------------------------------------------------------------------
+
+
+def run(*args, cache, status=0, **env):
+    """Runs python with `args` in a process of its own; returns (stdout, stderr)."""
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), **env}
+    p = subprocess.run([sys.executable, "-W", "ignore", *args], capture_output=True, text=True, env=environment, cwd=FILE.parent, timeout=600)
+    assert p.returncode == status, p.stdout + p.stderr
+    return p.stdout, p.stderr
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("a cache with späces")
+
+
+def test_import_compiles_once_and_says_so(cache):
+    out, err = run("-c", "import sigmoid_inline", cache=cache)
+    assert out == "" and re.fullmatch(r"sigmoid_inline: compiled the CPU kernel.* in \d+\.\d s\n", err)
+    assert run("-c", "import sigmoid_inline", cache=cache) == ("", "")
+
+
+def test_truncated_library_is_built_again(cache):
+    for library in Path(cache).rglob("*.so"):
+        library.write_bytes(library.read_bytes()[:5000])
+    _, err = run("-c", "import sigmoid_inline, torch; assert sigmoid_inline.sigmoid(torch.zeros(3))[0] == 0.5", cache=cache)
+    assert "compiled" in err
+
+
+def test_killed_build_leaves_no_trap(tmp_path):
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    p = subprocess.Popen([sys.executable, "-c", "import sigmoid_inline"], env=environment, cwd=FILE.parent)
+    while not list(tmp_path.rglob("main.cpp")):  # the compiler is about to start
+        assert p.poll() is None
+    p.kill()
+    p.wait()
+    assert "compiled" in run("-c", "import sigmoid_inline", cache=tmp_path)[1]
+
+
+def test_processes_that_import_at_once_build_once(tmp_path):
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", "import sigmoid_inline, torch; print(sigmoid_inline.sigmoid(torch.zeros(1)).item())"]
+    processes = [subprocess.Popen(command, env=environment, cwd=FILE.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
+    results = [p.communicate(timeout=600) for p in processes]
+    assert [r[0] for r in results] == ["0.5\n"] * 8
+    assert sum("compiled" in r[1] for r in results) == 1
+
+
+@pytest.mark.parametrize("missing, environment", [("ninja", {"PATH": "/nowhere"}), ("C++ compiler", {"CXX": "no-such-compiler"})])
+def test_missing_tool_is_named(tmp_path, missing, environment):
+    code = "import sys; sys.executable = '/nowhere/python'; import sigmoid_inline"
+    err = run("-c", code, cache=tmp_path, status=1, **environment)[1].strip().splitlines()[-1]
+    assert err.startswith("RuntimeError: sigmoid_inline needs") and missing in err
+
+
+def test_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    err = run("-c", "import sigmoid_inline", cache=tmp_path / "file", status=1)[1]
+    assert "set TORCH_EXTENSIONS_DIR" in err.strip().splitlines()[-1]
+
+
+def test_command_line(cache):
+    out, _ = run(str(FILE), "--shape", "64", "4099", "--device", "cpu", "--trials", "2", cache=cache)
+    assert "all right" in out and re.search(r"^torch.sigmoid .* 1\.000x", out, re.M)
+    for bad in (["--shape", "0", "5"], ["--dtype", "int8"], ["--device", "nowhere"], ["--device", "cuda:99"], ["--trials", "0"], ["--shape", "1", "9" * 13]):
+        out, err = run(str(FILE), "--device", "cpu", *bad, cache=cache, status=2)
+        assert out == "" and err.startswith("sigmoid_inline.py: error: ") and err.count("\n") == 1
+
+
+def test_self_check_finds_a_wrong_result(cache):
+    code = "import sigmoid_inline as s, torch, sys; f = s.sigmoid; s.ModelNew.forward = lambda m, x: f(x) * (1 + 1e-6); sys.exit(s.main(['--device', 'cpu', '--shape', '9', '99']))"
+    assert "FAILED" in run("-c", code, cache=cache, status=1)[0]
+
+
+def test_pasted_into_a_notebook_cell_and_run_again():
+    small = FILE.read_text().replace("[256, 393216]", "[16, 4096]").replace("[4096, 393216]", "[16, 4096]")
+    for _ in range(2):  # no __file__, and sys.argv is somebody else's
+        exec(compile(small, "<cell>", "exec"), {"__name__": "__main__"})
+
+
+def test_harness_loads_the_text():
+    """KernelBench executes the text in a bare dict, makes the inputs and the model, and compares with torch.sigmoid."""
+    context = {}
+    exec(FILE.read_text(), context)
+    (x,) = [torch.rand(4, 5) for _ in context["get_init_inputs"]() or [0]]
+    assert_close(context["ModelNew"](*context["get_init_inputs"]())(x), torch.sigmoid(x))
+
+
+def test_contract():
+    names = {p.name for p in FILE.parent.iterdir() if not p.name.startswith((".", "_"))}
+    assert names == {"sigmoid_inline.py", "test_sigmoid_inline.py", "README.md"}
+    text = "\n".join(line.split("#")[0].split("//")[0] for line in FILE.read_text().splitlines())
+    for pattern in (r"\btry\s*:", r"\bexcept\b", r"\bpass\b", r"import\s+threading", r"multiprocessing", r"concurrent\.futures", r"class\s+\w+.*\((torch\.)?Tensor\)", r"time\.\w+ = "):
+        assert not re.search(pattern, text), pattern
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.M))
+    assert imported - set(sys.stdlib_module_names) <= {"torch", "ninja"}
+
+
+def test_cuda_source_compiles_links_and_loads(tmp_path):
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if CUDA_HOME is None:
+        pytest.skip("needs nvcc")
+    if torch.version.cuda is None:  # PyTorch for the CPU has no CUDA libraries to link with: the kernels alone
+        (tmp_path / "kernels.cu").write_text(sigmoid_inline.CUDA_SOURCE)
+        nvcc = [Path(CUDA_HOME, "bin", "nvcc"), "-shared", "-Xcompiler", "-fPIC", "-std=c++17", "-arch=sm_90", "-Werror=all-warnings", "-o", tmp_path / "kernels.so", tmp_path / "kernels.cu"]
+        subprocess.run(nvcc, check=True)
+        torch.ops.load_library(tmp_path / "kernels.so")
+        return
+    code = "import sigmoid_inline as s; n = s._load(['9.0']); print(n.sigmoid.default.name())"
+    out, err = run("-c", code, cache=tmp_path, TORCH_CUDA_ARCH_LIST="9.0")
+    assert re.match(r"sigmoid_inline_\w+::sigmoid", out) and "and the CUDA kernels for sm_90 in" in err
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__, *sys.argv[1:]]))
