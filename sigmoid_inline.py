@@ -544,79 +544,111 @@ enum Access {
 };
 
 // A Layout with 32-bit indices in units of the access (vectors for kRows, elements for kGather) and division by
-// multiplication: n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and Montgomery 1994).
+// multiplication: n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and Montgomery 1994). At least two
+// dimensions.
 struct Steps {
   int ndim;
   uint32_t size[kMaxDims], magic[kMaxDims], shift[kMaxDims];
-  int64_t stride[2][kMaxDims];
+  int64_t stride[2][kMaxDims], jump[2];  // jump: from the last element of a row to the first of the next
 };
 
-// Where `count` units that follow each other in the output lie in the inputs. All of them go through a dimension together:
-// no branch, and one copy of the code.
-template <class T, int inputs, int count> INLINE void locate(const Steps& s, uint32_t (&index)[count], int64_t (&offset)[inputs][count]) {
-  for (int i = 0; i < inputs; i++)
-    for (int k = 0; k < count; k++) offset[i][k] = 0;
+// Walks the inputs in the order of the output. The next row costs an addition, as long as the next dimension does not wrap
+// too: with a division for every element instead, rows of 33 ran at MEASURE_WALK of the speed.
+template <class T, int inputs> struct Walk {
+  const Steps& s;
+  const T* p[2];
+  uint32_t column, row, row_in_slice;
+
+  INLINE Walk(const Steps& s, const T* a, const T* b, uint32_t index) : s(s), p{a, b} {
+    row = divide(index, 0);
+    column = index - row * s.size[0];
+    for (int i = 0; i < inputs; i++) p[i] += column * s.stride[i][0];
+    to_row();
+  }
+  INLINE uint32_t divide(uint32_t n, int d) const { return (__umulhi(n, s.magic[d]) + n) >> s.shift[d]; }
+  INLINE void to_row() {
+    uint32_t rest = row;
 #pragma unroll 1
-  for (int d = 0; d < s.ndim; d++) {
-#pragma unroll
-    for (int k = 0; k < count; k++) {
-      const uint32_t quotient = (__umulhi(index[k], s.magic[d]) + index[k]) >> s.shift[d];
-      const uint32_t coordinate = index[k] - quotient * s.size[d];
-      for (int i = 0; i < inputs; i++) offset[i][k] += coordinate * s.stride[i][d];
-      index[k] = quotient;
+    for (int d = 1; d < s.ndim; d++) {
+      const uint32_t quotient = divide(rest, d), coordinate = rest - quotient * s.size[d];
+      if (d == 1) row_in_slice = coordinate;
+      for (int i = 0; i < inputs; i++) p[i] += coordinate * s.stride[i][d];
+      rest = quotient;
     }
   }
-}
-
-// One 16-byte output vector a thread: enough loads are in flight without a loop, which costs up to 25 %.
-// `lead`: elements between the 16-byte boundary below `out` and `out`.
-template <class T, class Op, Access access>
-__global__ void __launch_bounds__(256) kernel(T* out, const T* a, const T* b, int64_t numel, int lead, const __grid_constant__ Steps steps) {
-  constexpr int kSize = 16 / sizeof(T);
-  constexpr bool funnel = access == kUnaligned && sizeof(T) == 2;
-  using V = Vector<T, kSize>;
-  const T* const in[2] = {a, b};
-  const int64_t block = int64_t(blockIdx.x) * (blockDim.x * kSize) - lead;  // the same for the whole block: uniform registers
-  const bool full = block >= int(funnel) && block + blockDim.x * kSize + int(funnel) <= numel;
-  const int64_t begin = block + threadIdx.x * kSize;
-  V x[2], y;
-  if (access == kAligned && full) {
-    for (int i = 0; i < Op::inputs; i++) x[i] = *reinterpret_cast<const V*>(in[i] + block + threadIdx.x * kSize);
-  } else if (funnel && full) {
-    // Five aligned words, and a shift where the run starts on an odd element: 1.17x as fast as eight 2-byte loads.
-    for (int i = 0; i < Op::inputs; i++) {
-      const int odd = uintptr_t(in[i] + block) / 2 % 2;
-      const uint32_t* p = reinterpret_cast<const uint32_t*>(in[i] + begin - odd);
-      uint32_t w[5], shifted[4];
-      for (int k = 0; k < 5; k++) w[k] = k < 4 || odd ? p[k] : 0;
-      for (int k = 0; k < 4; k++) shifted[k] = __funnelshift_r(w[k], w[k + 1], odd * 16);
-      memcpy(&x[i], shifted, sizeof shifted);
+  INLINE void next(const T* a, const T* b) {
+    const bool wrap = ++column == s.size[0];
+    for (int i = 0; i < inputs; i++) p[i] += wrap ? s.jump[i] : s.stride[i][0];
+    if (wrap) {
+      column = 0;
+      row++;
+      if (++row_in_slice == s.size[1]) {
+        p[0] = a, p[1] = b;
+        to_row();
+      }
     }
-  } else {
-    // Elements before the first and after the last read these, and are not stored.
-    auto clamp = [&](int64_t e) { return e < 0 ? 0 : e < numel ? e : numel - 1; };
-    if constexpr (access == kRows || access == kGather) {
-      constexpr int kUnit = access == kRows ? kSize : 1;
-      uint32_t index[kSize / kUnit];
-      int64_t offset[Op::inputs][kSize / kUnit];
-      for (int k = 0; k < kSize / kUnit; k++) index[k] = uint32_t(clamp(begin + k)) / kUnit;
-      locate<T>(steps, index, offset);
-      for (int i = 0; i < Op::inputs; i++)
-        for (int k = 0; k < kSize / kUnit; k++)
-          reinterpret_cast<Vector<T, kUnit>*>(&x[i])[k] = *reinterpret_cast<const Vector<T, kUnit>*>(in[i] + offset[i][k]);
+  }
+};
+
+// One aligned 16-byte output vector a thread: enough loads are in flight without a loop, which costs up to 25 %. Threads
+// after the first `vectors` take an element each of the `head` before the first 16-byte boundary and of the rest at the end.
+template <class T, class Op, Access access>
+__global__ void __launch_bounds__(256) kernel(T* out, const T* a, const T* b, int64_t numel, int64_t vectors, int head, const __grid_constant__ Steps steps) {
+  constexpr int kSize = 16 / sizeof(T);
+  constexpr bool strided = access == kRows || access == kGather;
+  using V = Vector<T, kSize>;
+  const int64_t t = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  int64_t i = head + t * kSize;
+  if (t >= vectors) {
+    i = t - vectors;
+    if (i >= head) i += vectors * kSize;
+    if (i >= numel) return;
+    if constexpr (strided) {
+      const Walk<T, Op::inputs> walk(steps, a, b, uint32_t(i));
+      out[i] = Op::apply(*walk.p[0], *walk.p[Op::inputs - 1]);
     } else {
-      for (int i = 0; i < Op::inputs; i++)
-        for (int k = 0; k < kSize; k++) x[i].v[k] = in[i][clamp(begin + k)];
+      out[i] = Op::apply(a[i], b[i]);
+    }
+    return;
+  }
+  const T* const in[2] = {a + i, b + i};
+  V x[2], y;
+#pragma unroll
+  for (int n = 0; n < (strided ? 0 : Op::inputs); n++) {
+    if constexpr (access == kAligned) {
+      x[n] = *reinterpret_cast<const V*>(in[n]);
+    } else if (sizeof(T) == 2 && t > 0 && t + 1 < vectors) {
+      // Five aligned words, and a shift where the run starts on an odd element: 1.17x as fast as eight 2-byte loads.
+      const int odd = uintptr_t(n ? b : a) / 2 % 2 ^ head % 2;
+      const uint32_t* p = reinterpret_cast<const uint32_t*>(in[n] - odd);
+      uint32_t w[5], shifted[4];
+#pragma unroll
+      for (int k = 0; k < 5; k++) w[k] = p[k];
+#pragma unroll
+      for (int k = 0; k < 4; k++) shifted[k] = __funnelshift_r(w[k], w[k + 1], odd * 16);
+      memcpy(&x[n], shifted, sizeof(V));
+    } else {
+#pragma unroll
+      for (int k = 0; k < kSize; k++) x[n].v[k] = in[n][k];
+    }
+  }
+  if constexpr (access == kRows) {
+    const Walk<T, Op::inputs> walk(steps, a, b, uint32_t(t));
+#pragma unroll
+    for (int n = 0; n < Op::inputs; n++) x[n] = *reinterpret_cast<const V*>(walk.p[n]);
+  }
+  if constexpr (access == kGather) {
+    Walk<T, Op::inputs> walk(steps, a, b, uint32_t(i));
+#pragma unroll
+    for (int k = 0; k < kSize; k++) {
+#pragma unroll
+      for (int n = 0; n < Op::inputs; n++) x[n].v[k] = *walk.p[n];
+      if (k + 1 < kSize) walk.next(a, b);
     }
   }
 #pragma unroll
   for (int k = 0; k < kSize; k++) y.v[k] = Op::apply(x[0].v[k], x[Op::inputs - 1].v[k]);
-  if (full) {
-    *reinterpret_cast<V*>(out + block + threadIdx.x * kSize) = y;
-  } else {
-    for (int k = 0; k < kSize; k++)
-      if (begin + k >= 0 && begin + k < numel) out[begin + k] = y.v[k];
-  }
+  *reinterpret_cast<V*>(out + i) = y;
 }
 
 // 128 threads a block keep DRAM busiest (256: 0.5 % slower); within the L2 cache 256 are up to 3 % faster.
@@ -625,20 +657,21 @@ constexpr int64_t kL2Bytes = 16 << 20;
 template <class T, class Op>
 static cudaError_t launch(T* out, const T* const (&in)[2], const Layout& l, cudaStream_t stream) {
   constexpr int kSize = 16 / sizeof(T);
-  const int lead = uintptr_t(out) % 16 / sizeof(T);
+  const int before = int((16 - uintptr_t(out) % 16) % 16 / sizeof(T)), head = before < l.numel ? before : int(l.numel);
+  const int64_t vectors = (l.numel - head) / kSize, threads = l.numel - vectors * (kSize - 1);
   const int block = l.numel * int64_t(sizeof(T)) <= kL2Bytes ? 256 : 128;
-  const dim3 grid((l.numel + lead + block * kSize - 1) / (block * kSize));
+  const dim3 grid((threads + block - 1) / block);
   Steps steps{};
-  bool dense = true, aligned = true, rows = lead == 0 && l.size[0] % kSize == 0;
+  bool dense = true, aligned = true, rows = head == 0 && l.size[0] % kSize == 0;
   for (int i = 0; i < Op::inputs; i++) {
     dense &= l.ndim == 1 && l.stride[i][0] == 1;
-    aligned &= uintptr_t(in[i] - lead) % 16 == 0;
+    aligned &= uintptr_t(in[i] + head) % 16 == 0;
     rows &= uintptr_t(in[i]) % 16 == 0 && l.stride[i][0] == 1;
     for (int d = 1; d < l.ndim; d++) rows &= l.stride[i][d] % kSize == 0;
   }
   if (dense) {
     const auto f = aligned ? kernel<T, Op, kAligned> : kernel<T, Op, kUnaligned>;
-    f<<<grid, block, 0, stream>>>(out, in[0], in[1], l.numel, lead, steps);
+    f<<<grid, block, 0, stream>>>(out, in[0], in[1], l.numel, vectors, head, steps);
     return cudaGetLastError();
   }
   if (l.numel > (int64_t(1) << 30)) {  // indices are 32-bit: halve the outermost dimension
@@ -656,15 +689,16 @@ static cudaError_t launch(T* out, const T* const (&in)[2], const Layout& l, cuda
     return launch<T, Op>(rest_out, rest, half, stream);
   }
   const int unit = rows ? kSize : 1;
-  steps.ndim = l.ndim;
-  for (int d = 0; d < l.ndim; d++) {
-    steps.size[d] = uint32_t(l.size[d] / (d ? 1 : unit));
+  steps.ndim = l.ndim > 1 ? l.ndim : 2;
+  for (int d = 0; d < steps.ndim; d++) {
+    steps.size[d] = d < l.ndim ? uint32_t(l.size[d] / (d ? 1 : unit)) : 1;
     while (uint64_t(1) << steps.shift[d] < steps.size[d]) steps.shift[d]++;
     steps.magic[d] = uint32_t((uint64_t(1) << 32) * ((uint64_t(1) << steps.shift[d]) - steps.size[d]) / steps.size[d] + 1);
-    for (int i = 0; i < Op::inputs; i++) steps.stride[i][d] = l.stride[i][d] * (d ? 1 : unit);
+    for (int i = 0; i < Op::inputs && d < l.ndim; i++) steps.stride[i][d] = l.stride[i][d] * (d ? 1 : unit);
   }
+  for (int i = 0; i < Op::inputs; i++) steps.jump[i] = steps.stride[i][1] - (steps.size[0] - 1) * steps.stride[i][0];
   const auto f = rows ? kernel<T, Op, kRows> : kernel<T, Op, kGather>;
-  f<<<grid, block, 0, stream>>>(out, in[0], in[1], l.numel, lead, steps);
+  f<<<grid, block, 0, stream>>>(out, in[0], in[1], l.numel, vectors, head, steps);
   return cudaGetLastError();
 }
 
@@ -908,16 +942,17 @@ def _transforming():
 def _sigmoid_rare(x, out):
     """Subclasses, function modes and `out`, whose rules (dtype, resizing, overlap, gradients) torch.sigmoid enforces."""
     options = {} if out is None else {"out": out}
-    if not isinstance(x, torch.Tensor):
-        return torch.sigmoid(x, **options)
-    if _has_torch_function(x):
+    if isinstance(x, torch.Tensor) and _has_torch_function(x):
         own = type(x).__torch_function__ not in (torch.Tensor.__torch_function__, torch._C._disabled_torch_function_impl)
         return torch.overrides.handle_torch_function(torch.sigmoid if own else sigmoid, (x,), x, **options)
-    derivative = _transforming() or torch.is_grad_enabled() and (x.requires_grad or out is not None and out.requires_grad)
-    if out is None and _covered(x):
+    tensors = [x] if out is None else [x, out]
+    if not all(isinstance(t, torch.Tensor) and _covered(t) for t in tensors):
+        return torch.sigmoid(x, **options)
+    derivative = _transforming() or torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if out is None:
         y = _Sigmoid.apply(x) if derivative else _forward(x)
         return torch.sigmoid(x) if y is None else y
-    if out is not None and not derivative and _covered(x) and isinstance(out, torch.Tensor) and _covered(out):
+    if not derivative:
         alike = x.dtype == out.dtype and x.device == out.device and x.shape == out.shape
         same = x.data_ptr() == out.data_ptr() and x.stride() == out.stride()
         apart = x.untyped_storage().data_ptr() != out.untyped_storage().data_ptr()

@@ -4,6 +4,7 @@
 # ///
 """What sigmoid_inline promises, on every device at hand:  pytest  (or  uv run test_sigmoid_inline.py)."""
 
+import ast
 import copy
 import os
 import pickle
@@ -173,7 +174,8 @@ def test_backward_of_any_layout(device, dtype):
     for _ in range(150):
         x = random_view(rng, device, dtype).detach().clone(memory_format=torch.preserve_format).requires_grad_()
         y = sigmoid(x)
-        grad = random.choice([torch.randn_like(y), torch.ones((), device=device, dtype=dtype).expand_as(y), torch.randn(y.shape[::-1], device=device).to(dtype).permute(*range(y.dim())[::-1])])
+        transposed = torch.randn(y.shape[::-1], device=device).to(dtype).permute(list(range(y.dim()))[::-1])
+        grad = rng.choice([torch.randn_like(y), torch.ones((), device=device, dtype=dtype).expand_as(y), transposed])
         (got,) = torch.autograd.grad(y, x, grad)
         like = torch.ops.aten.sigmoid_backward(grad, y.detach())
         assert got.stride() == like.stride()
@@ -275,6 +277,7 @@ def test_other_inputs_get_what_torch_sigmoid_gives(kind):
         assert (got.dtype, got.layout, got.device) == (want.dtype, want.layout, want.device) and str(got) == str(want)
 
 
+@pytest.mark.filterwarnings("ignore:An output with one or more elements was resized")
 @on_each_device
 def test_out(device):
     def cases():
@@ -284,7 +287,7 @@ def test_out(device):
         yield x, torch.empty(8, 6, device=device).t()
         yield x, torch.empty(6, 16, device=device)[:, ::2]
         yield x, torch.empty(6, 8, device=device, dtype=torch.float64)
-        yield x, torch.empty(6, 8, device=device, dtype=torch.int32)  # TypeError-like: not castable
+        yield x, torch.empty(6, 8, device=device, dtype=torch.int32)  # not castable
         yield x, torch.empty(5, device=device)  # resized with a warning
         yield x, x
         yield x[:, ::2], x[:, ::2]
@@ -298,8 +301,7 @@ def test_out(device):
     for (x, out), (x2, out2) in zip(cases(), cases()):
         with torch.no_grad():
             x2.copy_(x)
-        with pytest.warns() if isinstance(out, torch.Tensor) and out.shape == (5,) else torch.no_grad() if False else torch.enable_grad():
-            got, want = outcome(sigmoid, x, out=out), outcome(torch.sigmoid, x2, out=out2)
+        got, want = outcome(sigmoid, x, out=out), outcome(torch.sigmoid, x2, out=out2)
         assert type(got) is type(want)
         if isinstance(want, torch.Tensor):
             assert got is out and got.stride() == want.stride() and got.dtype == want.dtype
@@ -329,12 +331,13 @@ def test_operators_pass_opcheck(device):
     for args in ((x,), (x[:, ::2],), (x.t(),)):
         torch.library.opcheck(ops.sigmoid.default, args)
         torch.library.opcheck(ops.sigmoid_backward.default, args * 2)
-    fx = torch.fx.experimental.proxy_tensor.make_fx(sigmoid)(x)
+    fx = torch.fx.experimental.proxy_tensor.make_fx(lambda x: sigmoid(x))(x)
     assert_close(fx(x), sigmoid(x))
 
 
 @on_each_device
 def test_opinfo_samples(device):
+    pytest.importorskip("expecttest"), pytest.importorskip("numpy")  # torch.testing._internal wants them
     from torch.testing._internal.common_methods_invocations import op_db
 
     (info,) = [op for op in op_db if op.name == "sigmoid"]
@@ -376,8 +379,8 @@ def test_subclasses_and_modes():
     assert sigmoid(x.as_subclass(Override)) == "overridden"
     with torch.device("meta"):
         assert torch.equal(sigmoid(x), ModelNew()(x))
-    with torch._subclasses.FakeTensorMode() as mode:
-        fake = sigmoid(mode.from_tensor(x[::2]))
+    with torch._subclasses.FakeTensorMode():
+        fake = sigmoid(torch.empty(5)[::2])
         assert type(fake).__name__ == "FakeTensor" and fake.stride() == (1,)
     with torch.inference_mode():
         assert sigmoid(x).is_inference()
@@ -524,10 +527,12 @@ def test_harness_loads_the_text():
 def test_contract():
     names = {p.name for p in FILE.parent.iterdir() if not p.name.startswith((".", "_"))}
     assert names == {"sigmoid_inline.py", "test_sigmoid_inline.py", "README.md"}
-    text = "\n".join(line.split("#")[0].split("//")[0] for line in FILE.read_text().splitlines())
+    source = FILE.read_text()
+    text = "\n".join(line.split("#")[0].split("//")[0] for line in source.splitlines())
     for pattern in (r"\btry\s*:", r"\bexcept\b", r"\bpass\b", r"import\s+threading", r"multiprocessing", r"concurrent\.futures", r"class\s+\w+.*\((torch\.)?Tensor\)", r"time\.\w+ = "):
         assert not re.search(pattern, text), pattern
-    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", text, re.M))
+    nodes = list(ast.walk(ast.parse(source)))
+    imported = {a.name.split(".")[0] for n in nodes if isinstance(n, ast.Import) for a in n.names} | {n.module.split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom)}
     assert imported - set(sys.stdlib_module_names) <= {"torch", "ninja"}
 
 
