@@ -277,6 +277,7 @@ struct Iteration {
 // times as fast on two cores. Smaller outputs are recycled. Stores that go past the cache gain nothing beside it.
 constexpr int64_t kHugePagesBytes = 32 << 20;
 constexpr int64_t kTile = 1024;         // elements; a tile stays in the L1 cache
+constexpr int64_t kMinRow = 64;         // elements; shorter rows are gathered, even where they are dense
 constexpr int64_t kGrain = 32 * kTile;  // elements a thread takes at least, as in at::TensorIterator
 
 #if defined(__GNUC__) && defined(__FLT16_MAX__)
@@ -345,21 +346,29 @@ template <class Op, class T> static void compute(const void* a_, const void* b_,
   }
 }
 
-// Copies elements [begin, begin + n) of an input, in the order of the output, to `tile`.
-template <class T> static void gather(const void* in, const Layout& l, const int64_t* stride, int64_t begin, int64_t n, void* tile_) {
-  T* tile = static_cast<T*>(tile_);
-  int64_t column = begin % l.size[0], row = begin / l.size[0];
-  while (n > 0) {
-    const T* p = static_cast<const T*>(in) + column * stride[0];
-    for (int64_t d = 1, rest = row; d < l.ndim; rest /= l.size[d++]) p += rest % l.size[d] * stride[d];
+// Where row `row` of an input begins, in elements.
+static int64_t row_offset(const Layout& l, const int64_t* stride, int64_t row) {
+  int64_t offset = 0;
+  for (int d = 1; d < l.ndim; d++) {
+    const int64_t rest = d + 1 < l.ndim ? row / l.size[d] : 0;
+    offset += (row - rest * l.size[d]) * stride[d];
+    row = rest;
+  }
+  return offset;
+}
+
+// Copies `n` elements of an input, in the order of the output from (row, column) on, to `tile`.
+template <class T> static void gather(const char* in, const Layout& l, const int64_t* stride, int64_t row, int64_t column, int64_t n, char* tile_) {
+  T* tile = reinterpret_cast<T*>(tile_);
+  for (; n > 0; row++, column = 0) {
+    const T* p = reinterpret_cast<const T*>(in) + row_offset(l, stride, row) + column * stride[0];
     const int64_t left = l.size[0] - column, run = n < left ? n : left;
-    if (stride[0] == 1) memcpy(tile, p, run * sizeof(T));
+    if (stride[0] == 0)
+      for (int64_t i = 0; i < run; i++) tile[i] = *p;
     else
       for (int64_t i = 0; i < run; i++) tile[i] = p[i * stride[0]];
     tile += run;
     n -= run;
-    column = 0;
-    row++;
   }
 }
 
@@ -370,16 +379,19 @@ static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, 
     madvise(reinterpret_cast<void*>(begin), uintptr_t(out + l.numel * itemsize) / page * page - begin, MADV_HUGEPAGE);
   }
 #endif
+  const bool rows = l.size[0] >= kMinRow;
   auto tiles = [&](int64_t begin, int64_t end) {
     alignas(64) char tile[2][kTile * sizeof(double)];
-    for (int64_t t = begin, i = begin * kTile; t < end; t++, i += kTile) {
-      const int64_t n = l.numel - i < kTile ? l.numel - i : kTile;
+    const int64_t last = end * kTile < l.numel ? end * kTile : l.numel;
+    for (int64_t i = begin * kTile, n; i < last; i += n) {
+      const int64_t row = i / l.size[0], column = i - row * l.size[0], left = rows ? l.size[0] - column : last - i;
+      n = left < kTile ? left : kTile;
+      if (n > last - i) n = last - i;
       const char* p[2];
       for (int k = 0; k < inputs; k++) {
-        p[k] = in[k] + i * itemsize;
-        if (l.ndim == 1 && l.stride[k][0] == 1) continue;
-        p[k] = tile[k];
-        (itemsize == 2 ? gather<uint16_t> : itemsize == 4 ? gather<uint32_t> : gather<uint64_t>)(in[k], l, l.stride[k], i, n, tile[k]);
+        const bool in_place = rows && l.stride[k][0] == 1;
+        p[k] = in_place ? in[k] + (row_offset(l, l.stride[k], row) + column) * itemsize : tile[k];
+        if (!in_place) (itemsize == 2 ? gather<uint16_t> : itemsize == 4 ? gather<uint32_t> : gather<uint64_t>)(in[k], l, l.stride[k], row, column, n, tile[k]);
       }
       compute(p[0], p[inputs - 1], out + i * itemsize, n);
     }
@@ -413,6 +425,7 @@ template <class Op> static AtenTensorHandle run(const AtenTensorHandle* in, Aten
   int32_t device_type, device;
   CHECK(aoti_torch_get_device_type(in[0], &device_type));
   CHECK(aoti_torch_get_device_index(in[0], &device));
+  const bool cpu = device_type == aoti_torch_device_type_cpu();
   if (out) {
     const TensorInfo to(out);
     for (int d = 0; d < to.ndim; d++)
@@ -425,7 +438,7 @@ template <class Op> static AtenTensorHandle run(const AtenTensorHandle* in, Aten
   CHECK(aoti_torch_get_data_ptr(out, &to));
   for (int i = 0; i < 2; i++) CHECK(aoti_torch_get_data_ptr(in[i % Op::inputs], &from[i]));
 #ifdef WITH_CUDA
-  if (device_type == aoti_torch_device_type_cuda()) {
+  if (!cpu) {
     void* stream;
     CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
     const char* error = sigmoid_cuda(Dtype(dtype), Op::inputs == 2, to, from[0], from[1], layout, device, stream);
@@ -434,11 +447,11 @@ template <class Op> static AtenTensorHandle run(const AtenTensorHandle* in, Aten
   }
 #endif
 #if HAS_HALF
-  const ComputeFn cpu[] = {compute<Op, float>, compute<Op, double>, compute<Op, BFloat16>, compute<Op, Half>};
+  const ComputeFn compute_fn[] = {compute<Op, float>, compute<Op, double>, compute<Op, BFloat16>, compute<Op, Half>};
 #else
-  const ComputeFn cpu[] = {compute<Op, float>, compute<Op, double>, compute<Op, BFloat16>};
+  const ComputeFn compute_fn[] = {compute<Op, float>, compute<Op, double>, compute<Op, BFloat16>};
 #endif
-  run_cpu(cpu[dtype], Op::inputs, itemsize[dtype], static_cast<char*>(to), {static_cast<char*>(from[0]), static_cast<char*>(from[1])}, layout);
+  run_cpu(compute_fn[dtype], Op::inputs, itemsize[dtype], static_cast<char*>(to), {static_cast<char*>(from[0]), static_cast<char*>(from[1])}, layout);
   return out;
 }
 
