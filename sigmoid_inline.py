@@ -1018,7 +1018,8 @@ def max_error_ulp(y, x):
     info, worst = torch.finfo(y.dtype), 0.0
     for yb, xb in zip(y.reshape(-1).split(_BLOCK), x.reshape(-1).split(_BLOCK)) if x.numel() else ():
         exact = torch.sigmoid(xb.double())
-        ulp = torch.ldexp(torch.full_like(exact, info.eps), torch.frexp(exact)[1] - 1).clamp_(min=info.smallest_normal * info.eps)
+        # Not torch.ldexp, which is wrong on another GPU than the current one (PyTorch 2.11).
+        ulp = torch.exp2(torch.frexp(exact)[1].double() - 1).mul_(info.eps).clamp_(min=info.smallest_normal * info.eps)
         error = (yb.double() - exact).abs_().div_(ulp)
         error[exact.isnan() & yb.isnan()] = 0
         worst = max(worst, error.nan_to_num_(nan=float("inf")).max().item())
