@@ -753,7 +753,7 @@ def _cpu_flags():
     fma = torch.backends.cpu.get_cpu_capability().startswith("AVX")  # AVX2 or AVX512, whose wider vectors gain nothing here
     if sys.platform == "win32":
         return ["/O2"] + ["/arch:AVX2", "/DHAS_CPU"] * fma
-    flags = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+    flags = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
     return flags + ["-mavx2", "-mfma", "-mf16c"] * fma + ["-DHAS_CPU"] * (fma or arm)
 
 
@@ -951,7 +951,7 @@ def sigmoid(input, *, out=None):
         return torch.sigmoid(input, out=out)  # Inductor fuses it with its neighbours, which saves more than any kernel
     if type(input) is not torch.Tensor or out is not None or _has_torch_function(input) or (_has_names and input.has_names()):
         return _sigmoid_rare(input, out)
-    if (input.requires_grad and torch.is_grad_enabled()) or _transforming():
+    if (input.requires_grad and torch.is_grad_enabled()) or _functorch_level() is not None or forward_ad._current_level >= 0:
         return _Sigmoid.apply(input) if _covered(input) else torch.sigmoid(input)
     y = _forward(input)
     return torch.sigmoid(input) if y is None else y

@@ -227,6 +227,8 @@ def test_a_value_has_one_result(device, dtype):
     torch.manual_seed(0)
     values = torch.randn(1000, device=device, dtype=dtype) * 8
     results = torch.stack([sigmoid(v) for v in values])
+    windows = values.unfold(0, 7, 3)  # overlapping
+    assert torch.equal(sigmoid(windows), results.unfold(0, 7, 3))
     wide = torch.stack([values, values], -1)
     for x in (values, values[1:], values[3:], values.repeat(5000)[:999_983], wide[:, 1], wide.t().contiguous().t()[:, 0]):
         assert torch.equal(sigmoid(x), results[-x.numel() :] if x.numel() <= 1000 else results.repeat(5000)[:999_983])
