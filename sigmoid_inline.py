@@ -411,7 +411,8 @@ extern "C" const char* sigmoid_cuda(Dtype, bool backward, void* out, const void*
 #endif
 
 // Runs on `out`, or on a new tensor where `out` is null, and returns it: null where torch.sigmoid has to do the work (more
-// than kMaxDims dimensions after collapsing, an output that is not dense in the order of the inputs, no memory).
+// than kMaxDims dimensions after collapsing, an output that is not dense in the order of the inputs, no memory, a compiler
+// without float16 for the CPU).
 template <class Op> static AtenTensorHandle run(const AtenTensorHandle* in, AtenTensorHandle out) {
   const TensorInfo info[2] = {TensorInfo(in[0]), TensorInfo(in[Op::inputs - 1])};
   if (info[0].dtype != info[1].dtype || info[0].ndim != info[1].ndim || info[0].ndim > kMaxTensorDims) return nullptr;
@@ -428,6 +429,7 @@ template <class Op> static AtenTensorHandle run(const AtenTensorHandle* in, Aten
   CHECK(aoti_torch_get_device_type(in[0], &device_type));
   CHECK(aoti_torch_get_device_index(in[0], &device));
   const bool cpu = device_type == aoti_torch_device_type_cpu();
+  if (cpu && dtype == kHalf && !HAS_HALF) return nullptr;
   if (out) {
     const TensorInfo to(out);
     for (int d = 0; d < to.ndim; d++)
@@ -775,10 +777,11 @@ def _check_tools(cuda):
         raise RuntimeError(f"sigmoid_inline needs a C++ compiler and finds no {compiler!r}: install g++, or set CXX to yours")
     if not cuda:
         return
-    nvcc = shutil.which("nvcc", path=Path(cpp_extension.CUDA_HOME or "/usr/local/cuda", "bin"))
+    folder = Path(cpp_extension.CUDA_HOME or "/usr/local/cuda", "bin")
+    nvcc = shutil.which("nvcc", path=folder)
     wanted = f"CUDA {torch.version.cuda}, which this PyTorch is built with: install that toolkit, or set CUDA_HOME to it"
     if nvcc is None:
-        raise RuntimeError(f"sigmoid_inline needs nvcc for the GPU and finds none in {cpp_extension.CUDA_HOME or '/usr/local/cuda'}/bin; it has to be of {wanted}")
+        raise RuntimeError(f"sigmoid_inline needs nvcc for the GPU and finds none in {folder}; it has to be of {wanted}")
     version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout.partition("release ")[2].partition(",")[0]
     if version.split(".")[0] != torch.version.cuda.split(".")[0]:
         raise RuntimeError(f"sigmoid_inline: {nvcc} is of CUDA {version or '(unknown)'}; it has to be of {wanted}")
@@ -831,7 +834,7 @@ def _load(architectures):
 
     Raises RuntimeError where a tool is missing or the cache cannot be written.
     """
-    if not hasattr(torch, "__version__") or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
         raise RuntimeError(f"sigmoid_inline needs PyTorch 2.10 or newer and finds {torch.__version__}: pip install -U torch")
     cpu_flags = _cpu_flags()
     facts = [CPP_SOURCE, CUDA_SOURCE, torch.__version__, platform.machine(), cpu_flags, architectures]
