@@ -6,14 +6,17 @@
 
 import ast
 import copy
+import json
 import math
 import os
 import pickle
 import random
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -557,15 +560,106 @@ def test_other_gpu_than_the_current():
     assert_close(x.grad.cpu(), torch.ops.aten.sigmoid_backward(torch.ones(1000), y.cpu()))
 
 
+# -- Several ranks ------------------------------------------------------------------------------------------------------------
+
+
+def start_rank(rank, function, store, device):
+    if device == "cuda":
+        torch.cuda.set_device(rank)
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    function(device)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+TWO_GPUS = pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs"))
+on_two_ranks = pytest.mark.parametrize("device", ["cpu", TWO_GPUS])
+
+
+def operators_in(f):
+    """f(), and the names of the operators and collectives that it ran."""
+    with torch.profiler.profile() as profile:
+        y = f()
+    return y, {e.key.rpartition("::")[2] if "sigmoid_inline" in e.key else e.key for e in profile.key_averages()}
+
+
+def check_dtensors(device):
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor, init_device_mesh
+
+    torch.manual_seed(0)
+    lines, grids = init_device_mesh(device, (2,)), [init_device_mesh(device, shape) for shape in ((2, 1), (1, 2))]
+    cases = [(lines, [p], shape) for p in (Shard(0), Shard(1), Replicate()) for shape in ((4, 6), (5, 7), (2, 2, 3))]
+    cases += [(grid, p, (5, 7)) for grid in grids for p in ([Shard(0), Shard(1)], [Replicate(), Shard(0)], [Shard(0), Shard(0)])]
+    cases += [(lines, [Shard(0)], (1, 7)), (lines, [Replicate()], ()), (lines, [Partial()], (4, 6))]
+    for mesh, placements, shape in cases:
+        full = torch.randn(shape, device=device)
+        torch.distributed.broadcast(full, 0)
+        partial = placements[0].is_partial()
+        x = DTensor.from_local(full / 2, mesh, placements) if partial else distribute_tensor(full, mesh, placements)
+        x.requires_grad_()
+        sigmoid(x)  # the first call of a kind propagates its sharding
+        (y, ran), like = operators_in(lambda: sigmoid(x)), torch.sigmoid(x)
+        assert (y.placements, y.shape, y.stride()) == (like.placements, like.shape, like.stride())
+        ours = shape != (1, 7)  # more ranks than rows: torch.sigmoid
+        assert max_error_ulp(y.full_tensor().detach(), full) <= (1 if ours else 4)
+        (got,), (want,) = (torch.autograd.grad(z, x, torch.ones_like(z), retain_graph=True) for z in (y, like))
+        assert got.placements == want.placements
+        assert_close(got.full_tensor(), want.full_tensor())
+        _, ran_backward = operators_in(lambda: torch.autograd.grad(y, x, torch.ones_like(y)))
+        communicated = any(word in key for key in ran for word in ("gather", "reduce", "scatter"))
+        assert communicated == partial
+        assert not any(word in key for key in ran_backward for word in ("gather", "reduce", "scatter"))
+        assert ("sigmoid" in ran) == ("sigmoid_backward" in ran_backward) == ours
+        assert_close(sigmoid(x.detach().int()).full_tensor(), torch.sigmoid(x.detach().int()).full_tensor())
+
+
+@on_two_ranks
+def test_dtensor(device, tmp_path):
+    torch.multiprocessing.spawn(start_rank, (check_dtensors, tmp_path / "store", device), nprocs=2)
+
+
+def check_parallel_models(device):
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor, init_device_mesh
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    mesh = init_device_mesh(device, (2,))
+    wrappers = {
+        "DDP": torch.nn.parallel.DistributedDataParallel,
+        "FSDP2": lambda m: fully_shard(m, mesh=mesh),
+        "tensor parallel": lambda m: parallelize_module(m, mesh, {"0": ColwiseParallel(use_local_output=False), "2": RowwiseParallel()}),
+    }
+    for name, wrap in wrappers.items():
+        for compiled in (False, True):
+            results = []
+            for activation in (ModelNew(), torch.nn.Sigmoid()):
+                torch.manual_seed(0)
+                model = wrap(torch.nn.Sequential(torch.nn.Linear(8, 16), activation, torch.nn.Linear(16, 4)).to(device))
+                y = (torch.compile(model) if compiled else model)(torch.randn(6, 8, device=device))
+                y.square().sum().backward()
+                results.append([y.detach(), *(p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for p in model.parameters())])
+            assert_close(*results, msg=f"{name}, compiled: {compiled}")
+
+
+@on_two_ranks
+def test_parallel_models(device, tmp_path):
+    torch.multiprocessing.spawn(start_rank, (check_parallel_models, tmp_path / "store", device), nprocs=2)
+
+
 # -- The file, its build and its command line ---------------------------------------------------------------------------------
 
 
-def run(*args, cache, status=0, **env):
+def run(*args, cache, status=0, before=(), **env):
     """Runs python with `args` in a process of its own; returns (stdout, stderr)."""
     environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), **env}
-    p = subprocess.run([sys.executable, "-W", "ignore", *args], capture_output=True, text=True, env=environment, cwd=FILE.parent, timeout=600)
+    command = [*before, sys.executable, "-W", "ignore", *args]
+    p = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=FILE.parent, timeout=600)
     assert p.returncode == status, p.stdout + p.stderr
     return p.stdout, p.stderr
+
+
+def last_line(*args, **options):
+    return run(*args, status=1, **options)[1].strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -573,10 +667,32 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("a cache with späces")
 
 
-def test_import_compiles_once_and_says_so(cache):
-    out, err = run("-c", "import sigmoid_inline", cache=cache)
-    assert out == "" and re.fullmatch(r"sigmoid_inline: compiled the CPU kernel.* in \d+\.\d s\n", err)
-    assert run("-c", "import sigmoid_inline", cache=cache) == ("", "")
+SETTINGS = """
+import logging, os, warnings, torch
+settings = lambda: (dict(os.environ), warnings.filters[:], logging.root.level, logging.getLogger("torch.utils.cpp_extension").disabled,
+                    torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), torch.cuda.is_initialized())
+before = settings()
+import sigmoid_inline
+assert settings() == before
+if hasattr(os, "fork"):
+    child = os.fork()
+    if child == 0:
+        os._exit(int(sigmoid_inline.sigmoid(torch.zeros(1, device="cuda" if torch.cuda.is_available() else "cpu")).item() != 0.5))
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_import_compiles_once_says_so_and_changes_nothing_else(cache):
+    torch_says = run("-W", "default", "-c", "import torch", cache=cache)[1]
+    out, err = run("-W", "default", "-c", "import torch, sigmoid_inline", cache=cache)
+    assert out == "" and err.startswith(torch_says)
+    assert re.fullmatch(r"sigmoid_inline: compiled the CPU kernel.* in \d+\.\d s\n", err[len(torch_says) :])
+    assert run("-W", "default", "-c", "import torch, sigmoid_inline", cache=cache) == ("", torch_says)
+    assert run("-c", SETTINGS, cache=cache) == ("", "")
+
+
+def test_settings_survive_the_build(tmp_path):
+    assert "compiled" in run("-c", SETTINGS, cache=tmp_path)[1]
 
 
 def test_truncated_library_is_built_again(cache):
@@ -608,20 +724,114 @@ def test_processes_that_import_at_once_build_once(tmp_path):
 @pytest.mark.parametrize("missing, environment", [("ninja", {"PATH": "/nowhere"}), ("C++ compiler", {"CXX": "no-such-compiler"})])
 def test_missing_tool_is_named(tmp_path, missing, environment):
     code = "import sys; sys.executable = '/nowhere/python'; import sigmoid_inline"
-    err = run("-c", code, cache=tmp_path, status=1, **environment)[1].strip().splitlines()[-1]
-    assert err.startswith("RuntimeError: sigmoid_inline needs") and missing in err
+    line = last_line("-c", code, cache=tmp_path, **environment)
+    assert line.startswith("RuntimeError: sigmoid_inline needs") and missing in line
+
+
+def test_old_pytorch_is_named(tmp_path):
+    line = last_line("-c", "import torch; torch.__version__ = '2.9.1'; import sigmoid_inline", cache=tmp_path)
+    assert line == "RuntimeError: sigmoid_inline needs PyTorch 2.10 or newer and finds 2.9.1: pip install -U torch"
 
 
 def test_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    err = run("-c", "import sigmoid_inline", cache=tmp_path / "file", status=1)[1]
-    assert "set TORCH_EXTENSIONS_DIR" in err.strip().splitlines()[-1]
+    assert "set TORCH_EXTENSIONS_DIR" in last_line("-c", "import sigmoid_inline", cache=tmp_path / "file")
+
+
+def mounted(options, folder):
+    """The start of a command that runs in a mount namespace of its own, in which `folder` is a small file system."""
+    before = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'mount -t tmpfs -o {options} tmpfs "{folder}" && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*before, "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    return before
+
+
+def test_read_only_cache(tmp_path, cache):
+    before = mounted("ro", tmp_path)
+    assert "set TORCH_EXTENSIONS_DIR" in last_line("-c", "import sigmoid_inline", cache=tmp_path, before=before)
+    run("-c", "import sigmoid_inline", cache=cache)
+    before[5] = f'mount --bind "{cache}" "{tmp_path}" && mount -o remount,bind,ro "{tmp_path}" && exec "$@"'
+    assert run("-c", "import sigmoid_inline", cache=tmp_path, before=before) == ("", "")  # a full one needs no writing
+
+
+@pytest.mark.parametrize("kilobytes", [4, 64])  # not a directory more; not the library
+def test_full_disk(tmp_path, kilobytes):
+    line = last_line("-c", "import sigmoid_inline", cache=tmp_path, before=mounted(f"size={kilobytes}k", tmp_path))
+    assert line.startswith("RuntimeError: sigmoid_inline: the disk is full: free some space")
+
+
+NVML = """
+int nvmlInit(void) { return 0; }
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **gpu) { *gpu = 0; return 0; }
+int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) { *major = MAJOR; *minor = 0; return 0; }
+"""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """machine(major, nvcc): the environment of a machine whose driver reports a GPU of that compute capability, and its nvcc."""
+    if torch.version.cuda is None:
+        pytest.skip("needs a PyTorch with CUDA")
+
+    def make(major, nvcc=None):
+        (tmp_path / "nvml.c").write_text(NVML)
+        subprocess.run(["cc", "-shared", "-fPIC", f"-DMAJOR={major}", "-o", tmp_path / "libnvidia-ml.so.1", tmp_path / "nvml.c"], check=True)
+        home = Path(nvcc or tmp_path)
+        if nvcc is None and not Path("/usr/local/cuda/bin/nvcc").exists():
+            pytest.skip("needs nvcc")
+        return {"LD_LIBRARY_PATH": str(tmp_path), "CUDA_HOME": str(home if nvcc else "/usr/local/cuda"), "cache": tmp_path}
+
+    return make
+
+
+def test_gpu_without_nvcc(machine):
+    assert "needs nvcc for the GPU" in last_line("-c", "import sigmoid_inline", **machine(9, "/nowhere"))
+
+
+def test_nvcc_of_another_cuda(machine, tmp_path):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 8.0, V8.0.61\n")
+    nvcc.chmod(0o755)
+    assert "is of CUDA 8.0; it has to be of CUDA " + torch.version.cuda in last_line("-c", "import sigmoid_inline", **machine(9, tmp_path))
+
+
+def nvcc_fits():
+    nvcc = shutil.which("nvcc", path="/usr/local/cuda/bin")
+    version = nvcc and subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout.partition("release ")[2]
+    return bool(nvcc and torch.version.cuda) and version.split(".")[0] == torch.version.cuda.split(".")[0]
+
+
+needs_fitting_nvcc = pytest.mark.skipif(not nvcc_fits(), reason="needs nvcc of PyTorch's CUDA")
+
+
+@needs_fitting_nvcc
+@pytest.mark.parametrize("major, says", [(9, "for sm_90 in"), (99, "for sm_990 in"), (2, "has given up GPUs of compute capability 2.0")])
+def test_gpu_that_nvcc_knows_or_not(machine, major, says):
+    """A GPU newer than nvcc gets PTX; one that is too old is named."""
+    code = "import sigmoid_inline as s, torch; print(s.sigmoid(torch.zeros(1)).item(), *s._check_tools(s._gpu_architectures()))"
+    if major == 2:
+        assert says in last_line("-c", code, **machine(major))
+        return
+    out, err = run("-c", code, **machine(major))
+    assert says in err and out.startswith("0.5") and ("code=sm_90" if major == 9 else "code=compute_") in out
+
+
+@needs_fitting_nvcc
+def test_compiler_that_nvcc_refuses(machine, tmp_path):
+    gcc = tmp_path / "gcc-99"
+    gcc.write_text('#!/bin/sh\nexec cc -U__GNUC__ -D__GNUC__=99 "$@"\n')
+    gcc.chmod(0o755)
+    line = last_line("-c", "import sigmoid_inline", **machine(9), CC=str(gcc))
+    assert line.startswith("RuntimeError: sigmoid_inline: nvcc does not take this g++: set CC and CXX")
 
 
 def test_command_line(cache):
     out, _ = run(str(FILE), "--shape", "64", "4099", "--device", "cpu", "--trials", "2", cache=cache)
     assert "all right" in out and re.search(r"^torch.sigmoid .* 1\.000x", out, re.M)
-    for bad in (["--shape", "0", "5"], ["--dtype", "int8"], ["--device", "nowhere"], ["--device", "cuda:99"], ["--trials", "0"], ["--shape", "1", "9" * 13]):
+    for bad in (["--sweep", "--shape", "2", "3"], ["--json", "x"], ["--shape", "0", "5"], ["--dtype", "int8"], ["--device", "nowhere"], ["--device", "cuda:99"], ["--trials", "0"], ["--shape", "1", "9" * 13]):
         out, err = run(str(FILE), "--device", "cpu", *bad, cache=cache, status=2)
         assert out == "" and err.startswith("sigmoid_inline.py: error: ") and err.count("\n") == 1
 
@@ -631,10 +841,60 @@ def test_self_check_finds_a_wrong_result(cache):
     assert "FAILED" in run("-c", code, cache=cache, status=1)[0]
 
 
-def test_pasted_into_a_notebook_cell_and_run_again():
-    small = FILE.read_text().replace("[256, 393216]", "[16, 4096]").replace("[4096, 393216]", "[16, 4096]")
-    for _ in range(2):  # no __file__, and sys.argv is somebody else's
-        exec(compile(small, "<cell>", "exec"), {"__name__": "__main__"})
+SMALL = FILE.read_text().replace("[256, 393216]", "[16, 4096]").replace("[4096, 393216]", "[16, 4096]")
+CELLS = {  # edits to the pasted file; whether they compile again
+    "as it is": (SMALL, True),
+    "again": (SMALL, False),
+    "C++ edited": (SMALL.replace("if (!exact) return power / d;", "return power / d * T(0.5);"), True),
+    "Python edited": (SMALL.replace("        return sigmoid(x)\n", "        return 2 * sigmoid(x)\n"), False),
+}
+assert len({text for text, _ in CELLS.values()}) == 3
+ASK = "print(int(4 * ModelNew()(torch.zeros(1)).item()))"  # 2, 1 with the C++ edited (but for the CUDA kernel), 4 with the Python
+
+
+def test_jupyter_notebook(tmp_path):
+    """A real kernel: the cell checks and times, or says that the (edited) result is wrong, and never ends the kernel."""
+    pytest.importorskip("ipykernel", reason="needs ipykernel: pip install ipykernel")
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(env={**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"})
+    for name, (text, compiles) in CELLS.items():
+        said = {"stdout": "", "stderr": ""}
+
+        def listen(message):
+            if message["msg_type"] == "stream":
+                said[message["content"]["name"]] += message["content"]["text"]
+
+        reply = client.execute_interactive(text, output_hook=listen, timeout=600)["content"]
+        right = "edited" not in name
+        assert (reply["status"], reply.get("ename")) == (("ok", None) if right else ("error", "RuntimeError")), (name, reply)
+        assert ("all right" in said["stdout"] and "GB/s" in said["stdout"]) == right and ("compiled" in said["stderr"]) == compiles, (name, said)
+        said["stdout"] = ""
+        client.execute_interactive(ASK, output_hook=listen, timeout=60)
+        assert said["stdout"] == {"C++ edited": "1\n", "Python edited": "4\n"}.get(name, "2\n"), name
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def test_executed_twice_edited_and_reloaded(tmp_path):
+    code = """if True:
+        import importlib, sys, torch
+        texts = eval(sys.stdin.read())
+        names = []
+        for text in texts:
+            context = {}
+            exec(text, context)
+            names.append((context["_operators"].__name__, int(4 * context["ModelNew"]()(torch.zeros(1)).item())))
+        import sigmoid_inline
+        first = sigmoid_inline.ModelNew()
+        assert importlib.reload(sigmoid_inline)._operators.__name__ == names[0][0]
+        assert first(torch.zeros(1)) == sigmoid_inline.sigmoid(torch.zeros(1)) == 0.5
+        print(names[0] == names[1], names[0][0] == names[2][0], names[0][0] == names[3][0], *(value for _, value in names))"""
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    texts = repr([text for text, _ in CELLS.values()])
+    p = subprocess.run([sys.executable, "-W", "ignore", "-c", code], input=texts, capture_output=True, text=True, env=environment, cwd=FILE.parent, timeout=600)
+    assert p.stdout == "True False True 2 2 1 4\n", p.stderr
+    assert p.stderr.count("compiled") == 2
 
 
 def test_harness_loads_the_text():
@@ -658,27 +918,79 @@ def test_contract():
     assert imported - set(sys.stdlib_module_names) <= {"torch", "ninja"}
 
 
-def test_cuda_source_compiles_links_and_loads(tmp_path):
-    """Without a GPU too: with PyTorch's CUDA libraries where nvcc fits them, by itself where it does not."""
-    from torch.utils.cpp_extension import CUDA_HOME
-
-    home = "/usr/local/cuda" if Path("/usr/local/cuda/bin/nvcc").exists() else CUDA_HOME
-    if home is None:
+def test_cuda_source_compiles_without_pytorch(tmp_path):
+    """For each dtype, access and operator, on the oldest and the newest GPU that nvcc knows, without a warning."""
+    nvcc = shutil.which("nvcc", path="/usr/local/cuda/bin")
+    if nvcc is None:
         pytest.skip("needs nvcc")
-    nvcc = Path(home, "bin", "nvcc")
-    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout.partition("release ")[2]
-    load = ["-c", "import sigmoid_inline as s; print(s._load(['9.0']).sigmoid.default.name())"]
-    environment = {"cache": tmp_path, "TORCH_CUDA_ARCH_LIST": "9.0", "CUDA_HOME": home}
-    if torch.version.cuda is not None and version.split(".")[0] == torch.version.cuda.split(".")[0]:
-        out, err = run(*load, **environment)
-        assert re.match(r"sigmoid_inline_\w+::sigmoid", out) and "and the CUDA kernels for sm_90 in" in err
-        return
-    if torch.version.cuda is not None:
-        assert f"it has to be of CUDA {torch.version.cuda}" in run(*load, status=1, **environment)[1].splitlines()[-1]
+    known = sorted(int(name.partition("_")[2]) for name in subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split())
     (tmp_path / "kernels.cu").write_text(sigmoid_inline.CUDA_SOURCE)
-    options = ["-shared", "-Xcompiler", "-fPIC", "-std=c++17", "-arch=sm_90", "-Werror=all-warnings"]
+    architectures = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (known[0], known[-1])]
+    options = ["-shared", "-Xcompiler", "-fPIC", "-std=c++17", *architectures, "-Werror=all-warnings"]
     subprocess.run([nvcc, *options, "-o", tmp_path / "kernels.so", tmp_path / "kernels.cu"], check=True)
     torch.ops.load_library(tmp_path / "kernels.so")
+
+
+# -- torchrun and the sweep -----------------------------------------------------------------------------------------------------
+
+
+def torchrun(*args, cache, status=0, script=FILE):
+    return run("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script), *args, cache=cache, status=status)
+
+
+def test_torchrun(cache):
+    out, _ = torchrun("--device", "cpu", "--shape", "9", "5003", "--trials", "2", cache=cache)
+    assert out.startswith("2 x ") and out.count("all right") == out.count("ModelNew") == 1
+    assert re.search(r"all together: \d\.\d+x", out)
+
+
+def test_two_machines(cache):
+    """Two agents of torchrun with a rank each, as on two machines."""
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        port = s.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}"]
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache)}
+    command += [str(FILE), "--device", "cpu", "--shape", "9", "5003", "--trials", "2"]
+    agents = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [agent.communicate(timeout=300) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    assert sum("2 x " in out for out, _ in outputs) == sum("all together" in out for out, _ in outputs) == 1
+
+
+def test_rank_that_fails_ends_all(cache, tmp_path):
+    script = tmp_path / "fails.py"
+    script.write_text(
+        f"import os, sys; sys.path.insert(0, {str(FILE.parent)!r}); import sigmoid_inline as s\n"
+        "s.self_check = s.self_check if os.environ['RANK'] == '0' else lambda x: [][0]\n"
+        "s.main(['--device', 'cpu', '--shape', '9', '5003', '--trials', '2'])"
+    )
+    start = time.perf_counter()
+    _, err = torchrun(cache=cache, status=1, script=script)
+    assert "IndexError: list index out of range" in err and time.perf_counter() - start < 60
+
+
+def test_rank_that_finds_a_wrong_result(cache, tmp_path):
+    script = tmp_path / "wrong.py"
+    script.write_text(
+        f"import os, sys; sys.path.insert(0, {str(FILE.parent)!r}); import sigmoid_inline as s\n"
+        "f = s.sigmoid; s.ModelNew.forward = lambda m, x: f(x) * (1 + 1e-6 * int(os.environ['RANK']))\n"
+        "sys.exit(s.main(['--device', 'cpu', '--shape', '9', '5003', '--trials', '2']))"
+    )
+    out, _ = torchrun(cache=cache, status=1, script=script)
+    assert "FAILED: rank 1: an error of" in out and "rank 0" not in out
+
+
+def test_sweep(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(sigmoid_inline, "_free_bytes", lambda device: 1 << 27)
+    assert sigmoid_inline.main(["--sweep", "--trials", "2", "--json", str(tmp_path / "samples.json")]) == 0
+    samples = json.loads((tmp_path / "samples.json").read_text())
+    assert {case["dtype"] for case in samples["cases"]} == {str(d)[6:] for d in DTYPES} and samples["machine"]["device"]
+    assert all(len(ms) == 2 and min(ms) > 0 for case in samples["cases"] for ms in case["ms"].values())
+    monkeypatch.setattr(sigmoid_inline, "sigmoid", lambda x: torch.sigmoid(x) * (1 + 1e-3))
+    assert sigmoid_inline.main(["--sweep", "--trials", "1", "--dtype", "float64"]) == 1
 
 
 if __name__ == "__main__":
