@@ -47,7 +47,7 @@ SHARED_SOURCE = r"""
 
 #ifdef __CUDACC__
 #define INLINE __device__ __forceinline__
-// 1/d for a normal d, to 1 ulp (float) or 2 ulp (double, one cubic step): the formula corrects what is left. `1 / d` in
+// 1/d for a normal d, to 2^-23 (float) or 2^-40 (double, one Newton step): the formula squares what is left. `1 / d` in
 // CUDA C++ is an IEEE division: 4 % slower in float32 and 9 % in bfloat16 at 2^29 elements, 17 and 27 % in the L2 cache.
 INLINE float reciprocal(float d) {
   float r;
@@ -57,8 +57,7 @@ INLINE float reciprocal(float d) {
 INLINE double reciprocal(double d) {
   double r;
   asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(d));
-  const double e = fma(-d, r, 1.);
-  return fma(r, fma(e, e, e), r);
+  return fma(r, fma(-d, r, 1.), r);
 }
 #else
 #define INLINE static inline
