@@ -887,8 +887,9 @@ def _compile(name, cpu_flags, architectures, directory):
     patch = unittest.mock.patch
     with contextlib.ExitStack() as stack:
         stack.push(_explain)
-        # pip puts ninja beside python, which need not be on PATH.
-        stack.enter_context(patch.dict(os.environ, PATH=os.environ.get("PATH", "") + os.pathsep + os.path.dirname(sys.executable)))
+        # pip puts ninja beside python, which need not be on PATH. cpp_extension asks for a GPU, and by NVML CUDA stays untouched.
+        path = os.environ.get("PATH", "") + os.pathsep + os.path.dirname(sys.executable)
+        stack.enter_context(patch.dict(os.environ, PATH=path, PYTORCH_NVML_BASED_CUDA_CHECK="1"))
         stack.enter_context(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", True))
         stack.enter_context(warnings.catch_warnings(action="ignore") if sys.version_info >= (3, 11) else warnings.catch_warnings())
         scratch = stack.enter_context(tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True))

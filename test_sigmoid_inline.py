@@ -778,10 +778,10 @@ def machine(tmp_path):
     def make(major, nvcc=None):
         (tmp_path / "nvml.c").write_text(NVML)
         subprocess.run(["cc", "-shared", "-fPIC", f"-DMAJOR={major}", "-o", tmp_path / "libnvidia-ml.so.1", tmp_path / "nvml.c"], check=True)
-        home = Path(nvcc or tmp_path)
         if nvcc is None and not Path("/usr/local/cuda/bin/nvcc").exists():
             pytest.skip("needs nvcc")
-        return {"LD_LIBRARY_PATH": str(tmp_path), "CUDA_HOME": str(home if nvcc else "/usr/local/cuda"), "cache": tmp_path}
+        home = str(nvcc or "/usr/local/cuda")
+        return {"LD_LIBRARY_PATH": str(tmp_path), "CUDA_HOME": home, "TORCH_CUDA_ARCH_LIST": "", "CUDA_VISIBLE_DEVICES": "0", "cache": tmp_path}
 
     return make
 
