@@ -1388,10 +1388,10 @@ def _sweep_cases(device, dtype, free):
     """Yields (name, input of any layout, whether to time the backward) from small to large."""
     cuda, size = device.type == "cuda", dtype.itemsize
     new = lambda *shape: torch.rand(shape, device=device, dtype=dtype)
-    largest = min(int(0.4 * free / size).bit_length() - 1, 60 if cuda else 26)  # beside it the output
+    largest = min(int(0.4 * free / size).bit_length() - 1, 60 if cuda else 25)  # beside it the output
     for exponent in sorted({*range(10, largest, 2), largest}):
         yield f"2^{exponent}", new(1 << exponent), False
-    n = 1 << min(largest - 2, 28 if cuda else 24)
+    n = 1 << min(largest - 1, 28 if cuda else 24)
     yield "half of rows of 8192", new(n // 4096, 8192).chunk(2, -1)[1], False
     yield "half of rows of 160", new(n // 80, 160).chunk(2, -1)[1], False
     yield "x[1:]", new(n)[1:], False

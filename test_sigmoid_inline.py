@@ -944,22 +944,6 @@ def test_torchrun(cache):
     assert re.search(r"all together: \d\.\d+x", out)
 
 
-def test_two_machines(cache):
-    """Two agents of torchrun with a rank each, as on two machines."""
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        port = s.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}"]
-    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache)}
-    command += [str(FILE), "--device", "cpu", "--shape", "9", "5003", "--trials", "2"]
-    agents = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [agent.communicate(timeout=300) for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], outputs
-    assert sum("2 x " in out for out, _ in outputs) == sum("all together" in out for out, _ in outputs) == 1
-
-
 def test_rank_that_fails_ends_all(cache, tmp_path):
     script = tmp_path / "fails.py"
     script.write_text(
@@ -991,6 +975,47 @@ def test_sweep(cache, tmp_path, monkeypatch):
     assert all(len(ms) == 2 and min(ms) > 0 for case in samples["cases"] for ms in case["ms"].values())
     monkeypatch.setattr(sigmoid_inline, "sigmoid", lambda x: torch.sigmoid(x) * (1 + 1e-3))
     assert sigmoid_inline.main(["--sweep", "--trials", "1", "--dtype", "float64"]) == 1
+
+
+# -- The README -------------------------------------------------------------------------------------------------------------------
+
+README = FILE.with_name("README.md").read_text()
+COMMANDS = re.findall(r"^```sh\n(.*)\n```$", README, re.M) + re.findall(r"`(uv run .*?)`", README)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_command(command, cache, tmp_path):
+    """As printed, but in a copy of the files; `pytest` itself only collects."""
+    if "ipykernel" in command:
+        pytest.skip("installs more than the other tests have; .ci/run runs it")
+    if "run_and_check" in command:
+        pytest.skip("needs a GPU and a checkout of KernelBench")
+    if command.startswith("uv") and shutil.which("uv") is None:
+        pytest.skip("needs uv")
+    if "torchrun" in command and 0 < torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs, or none")
+    for name in (FILE.name, Path(__file__).name, "README.md"):
+        shutil.copy(FILE.with_name(name), tmp_path)
+    machines = 2 if "--nnodes=2" in command else 1
+    port = random.Random(os.getpid()).randrange(20000, 30000)
+    printed = command.replace("HOST:29500", f"localhost:{port}").replace("&& pytest", "&& pytest --collect-only -q")
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]}
+    options = dict(env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    processes = [subprocess.Popen(["bash", "-euo", "pipefail", "-c", printed], **options) for _ in range(machines)]
+    outputs = [process.communicate(timeout=900) for process in processes]
+    assert [process.returncode for process in processes] == [0] * machines, outputs
+    says = {"&& pytest": "tests collected", "--sweep": r"\n2\^10 ", "torchrun": r"all together: \d\.\d+x"}
+    assert re.search(next((says[word] for word in says if word in command), "all right"), "".join(out for out, _ in outputs))
+
+
+def test_readme_names():
+    """Every option and every message that the README names is the file's, and the other way round."""
+    source = FILE.read_text()
+    options = set(re.findall(r'add_argument\("(--\w+)"', source))
+    named = set(re.findall(r"(--\w[\w-]*)", README)) - {"--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint", "--help", "--exhaustive"}
+    assert named == options
+    messages = [m.rstrip(" .") for m in re.findall(r"^\| `(.*?)` \| ", README.partition("| it says | do |")[2], re.M)]
+    assert len(messages) == 10 and all(m in source or m == "Error building extension" for m in messages), messages
 
 
 if __name__ == "__main__":
