@@ -1008,21 +1008,25 @@ def _register_sharding():
         return [([p], [p] * (1 + len(rest))) for p in (Replicate(), *map(Shard, range(x.ndim)))]
 
 
-def _admitted(*tensors):
-    """Whether the operators may see these: tensors of their own, or DTensors whose shards each rank can take as they are."""
-    if not all(map(_is_dtensor, tensors)):
-        return all(map(_is_one_tensor, tensors))
-    _register_sharding()
+def _run(operator, *tensors):
+    """operator(*tensors), on each rank's shard where they are DTensors placed alike; None where it declines or they differ."""
+    if all(map(_is_one_tensor, tensors)):
+        return operator(*tensors)
     x = tensors[0]
-    ranks = [1] * x.ndim
+    alike = all(_is_dtensor(t) and t.placements == x.placements and t.device_mesh == x.device_mesh for t in tensors)
+    if not alike or any(p.is_partial() for p in x.placements):
+        return None
+    distributed, ranks = torch.distributed.tensor, [1] * x.ndim
     for placement, size in zip(x.placements, x.device_mesh.shape):
-        if type(placement) is torch.distributed.tensor.Shard:
-            ranks[placement.dim] *= size
-        elif not placement.is_replicate():
-            return False
-    # A dimension with fewer elements than ranks DTensor would gather first, but not for torch.sigmoid.
-    alike = all(t.placements == x.placements and t.device_mesh == x.device_mesh for t in tensors)
-    return alike and all(n >= r for n, r in zip(x.shape, ranks))
+        if not placement.is_replicate():
+            ranks[placement.dim] *= size if type(placement) is distributed.Shard else x.numel() + 1
+    if all(n >= r for n, r in zip(x.shape, ranks)):
+        _register_sharding()
+        return operator(*tensors)
+    # More ranks than elements, or strided shards: DTensor would gather these for any operator but its own.
+    y = operator(*(t.to_local() for t in tensors))
+    stride = torch.empty_strided(x.shape, x.stride(), device="meta").sigmoid().stride()
+    return y if y is None else distributed.DTensor.from_local(y, x.device_mesh, x.placements, shape=x.shape, stride=stride)
 
 
 class _Sigmoid(torch.autograd.Function):
@@ -1030,7 +1034,7 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def forward(x):
-        y = _forward(x) if _admitted(x) else None
+        y = _run(_forward, x)
         return torch.sigmoid(x) if y is None else y
 
     @staticmethod
@@ -1041,7 +1045,7 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (y,) = ctx.saved_tensors
-        x = None if torch.is_grad_enabled() or _transforming() or not _admitted(grad, y) else _backward(grad, y)
+        x = None if torch.is_grad_enabled() or _transforming() else _run(_backward, grad, y)
         return torch.ops.aten.sigmoid_backward(grad, y) if x is None else x  # differentiable again
 
     @staticmethod
@@ -1090,15 +1094,14 @@ def _sigmoid_rare(x, out):
     if isinstance(x, torch.Tensor) and _has_torch_function(x):
         own = type(x).__torch_function__ not in (torch.Tensor.__torch_function__, torch._C._disabled_torch_function_impl)
         return torch.overrides.handle_torch_function(torch.sigmoid if own else sigmoid, (x,), x, **options)
-    if out is None and _is_dtensor(x) and any(p.is_partial() for p in x.placements):
-        replicate = torch.distributed.tensor.Replicate()
-        return sigmoid(x.redistribute(placements=[replicate if p.is_partial() else p for p in x.placements]))
+    if out is None and _is_dtensor(x) and tuple(x.placements) == (torch.distributed.tensor.Partial(),):
+        return sigmoid(x.redistribute(placements=[torch.distributed.tensor.Replicate()]))  # others: as PyTorch decides
     tensors = [x] if out is None else [x, out]
-    if not all(isinstance(t, torch.Tensor) and _covered(t) and (_is_one_tensor(t) if options else _admitted(t)) for t in tensors):
+    if not all(isinstance(t, torch.Tensor) and _covered(t) and (out is None or _is_one_tensor(t)) for t in tensors):
         return torch.sigmoid(x, **options)
     derivative = _transforming() or torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if out is None:
-        y = _Sigmoid.apply(x) if derivative else _forward(x)
+        y = _Sigmoid.apply(x) if derivative else _run(_forward, x)
         return torch.sigmoid(x) if y is None else y
     if not derivative:
         alike = x.dtype == out.dtype and x.device == out.device and x.shape == out.shape

@@ -563,17 +563,17 @@ def test_other_gpu_than_the_current():
 # -- Several ranks ------------------------------------------------------------------------------------------------------------
 
 
-def start_rank(rank, function, store, device):
+def start_rank(rank, ranks, function, store, device):
     if device == "cuda":
         torch.cuda.set_device(rank)
-    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    function(device)
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    function(device, ranks)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
-TWO_GPUS = pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs"))
-on_two_ranks = pytest.mark.parametrize("device", ["cpu", TWO_GPUS])
+def gpus(n, *values):
+    return pytest.param("cuda", *values, marks=pytest.mark.skipif(torch.cuda.device_count() < n, reason=f"needs {n} NVIDIA GPUs"))
 
 
 def operators_in(f):
@@ -583,24 +583,30 @@ def operators_in(f):
     return y, {e.key.rpartition("::")[2] if "sigmoid_inline" in e.key else e.key for e in profile.key_averages()}
 
 
-def check_dtensors(device):
+def check_dtensors(device, ranks):
     from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor, init_device_mesh
 
     torch.manual_seed(0)
-    lines, grids = init_device_mesh(device, (2,)), [init_device_mesh(device, shape) for shape in ((2, 1), (1, 2))]
-    cases = [(lines, [p], shape) for p in (Shard(0), Shard(1), Replicate()) for shape in ((4, 6), (5, 7), (2, 2, 3))]
-    cases += [(grid, p, (5, 7)) for grid in grids for p in ([Shard(0), Shard(1)], [Replicate(), Shard(0)], [Shard(0), Shard(0)])]
-    cases += [(lines, [Shard(0)], (1, 7)), (lines, [Replicate()], ()), (lines, [Partial()], (4, 6))]
-    for mesh, placements, shape in cases:
+    if ranks == 2:
+        mesh = init_device_mesh(device, (2,))
+        cases = [([p], shape) for p in (Shard(0), Shard(1), Replicate()) for shape in ((4, 6), (5, 7), (2, 2, 3))]
+        cases += [([Shard(0)], (1, 7)), ([Replicate()], ()), ([Partial()], (4, 6))]
+    else:
+        mesh = init_device_mesh(device, (2, 2))
+        cases = [(p, (5, 7)) for p in ([Shard(0), Shard(1)], [Replicate(), Shard(0)], [Shard(0), Shard(0)], [Partial(), Shard(1)])]
+        cases += [([Shard(0), Shard(0)], (3, 7))]
+    for placements, shape in cases:
         full = torch.randn(shape, device=device)
         torch.distributed.broadcast(full, 0)
+        x = distribute_tensor(full, mesh, [Replicate() if p.is_partial() else p for p in placements])
         partial = placements[0].is_partial()
-        x = DTensor.from_local(full / 2, mesh, placements) if partial else distribute_tensor(full, mesh, placements)
+        if partial:
+            x = DTensor.from_local(x.to_local() / 2, mesh, placements, shape=x.shape, stride=x.stride())
         x.requires_grad_()
         sigmoid(x)  # the first call of a kind propagates its sharding
         (y, ran), like = operators_in(lambda: sigmoid(x)), torch.sigmoid(x)
         assert (y.placements, y.shape, y.stride()) == (like.placements, like.shape, like.stride())
-        ours = shape != (1, 7)  # more ranks than rows: torch.sigmoid
+        ours = not partial or ranks == 2  # sums on a grid: PyTorch's versions differ in what they give
         assert max_error_ulp(y.full_tensor().detach(), full) <= (1 if ours else 4)
         (got,), (want,) = (torch.autograd.grad(z, x, torch.ones_like(z), retain_graph=True) for z in (y, like))
         assert got.placements == want.placements
@@ -609,21 +615,21 @@ def check_dtensors(device):
         communicated = any(word in key for key in ran for word in ("gather", "reduce", "scatter"))
         assert communicated == partial
         assert not any(word in key for key in ran_backward for word in ("gather", "reduce", "scatter"))
-        assert ("sigmoid" in ran) == ("sigmoid_backward" in ran_backward) == ours
+        assert ("sigmoid" in ran and "sigmoid_backward" in ran_backward) or not ours, (placements, shape)
         assert_close(sigmoid(x.detach().int()).full_tensor(), torch.sigmoid(x.detach().int()).full_tensor())
 
 
-@on_two_ranks
-def test_dtensor(device, tmp_path):
-    torch.multiprocessing.spawn(start_rank, (check_dtensors, tmp_path / "store", device), nprocs=2)
+@pytest.mark.parametrize("device, ranks", [("cpu", 2), ("cpu", 4), gpus(2, 2), gpus(4, 4)])
+def test_dtensor(device, ranks, tmp_path):
+    torch.multiprocessing.spawn(start_rank, (ranks, check_dtensors, tmp_path / "store", device), nprocs=ranks)
 
 
-def check_parallel_models(device):
+def check_parallel_models(device, ranks):
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor, init_device_mesh
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-    mesh = init_device_mesh(device, (2,))
+    mesh = init_device_mesh(device, (ranks,))
     wrappers = {
         "DDP": torch.nn.parallel.DistributedDataParallel,
         "FSDP2": lambda m: fully_shard(m, mesh=mesh),
@@ -641,9 +647,9 @@ def check_parallel_models(device):
             assert_close(*results, msg=f"{name}, compiled: {compiled}")
 
 
-@on_two_ranks
+@pytest.mark.parametrize("device", ["cpu", gpus(2)])
 def test_parallel_models(device, tmp_path):
-    torch.multiprocessing.spawn(start_rank, (check_parallel_models, tmp_path / "store", device), nprocs=2)
+    torch.multiprocessing.spawn(start_rank, (2, check_parallel_models, tmp_path / "store", device), nprocs=2)
 
 
 # -- The file, its build and its command line ---------------------------------------------------------------------------------
@@ -719,6 +725,19 @@ def test_processes_that_import_at_once_build_once(tmp_path):
     results = [p.communicate(timeout=600) for p in processes]
     assert [r[0] for r in results] == ["0.5\n"] * 8
     assert sum("compiled" in r[1] for r in results) == 1
+
+
+def test_cache_shared_by_machines(cache, tmp_path):
+    """Another CPU, compiler or list of GPUs is another library; CXX is the compiler that runs."""
+    compiler = tmp_path / "my-c++"
+    compiler.write_text(f"#!/bin/sh\necho >> {tmp_path}/used\nexec c++ \"$@\"\n")
+    compiler.chmod(0o755)
+    code = "import sigmoid_inline as s, torch; assert s.sigmoid(torch.zeros(100)).eq(0.5).all(); print(s._operators.__name__)"
+    machines = [{"ATEN_CPU_CAPABILITY": "default"}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"CXX": str(compiler)}, {"TORCH_CUDA_ARCH_LIST": "9.0"}]
+    first = [run("-c", code, cache=cache, **machine) for machine in machines]
+    assert all("compiled" in err for _, err in first) and len({name for name, _ in first}) == len(machines)
+    assert (tmp_path / "used").exists()
+    assert [run("-c", code, cache=cache, **machine) for machine in machines] == [(name, "") for name, _ in first]
 
 
 @pytest.mark.parametrize("missing, environment", [("ninja", {"PATH": "/nowhere"}), ("C++ compiler", {"CXX": "no-such-compiler"})])
