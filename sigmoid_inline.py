@@ -1440,7 +1440,7 @@ def _sweep(args):
             line = f"{name:21}{ours * 1e3:10.2f}{moved / ours / 1e6:7.4g}{median['torch.sigmoid'] / ours:9.2f}x"
             if args.compile:
                 line += f"{median['torch.compile'] / ours:9.2f}x" if "torch.compile" in median else f"{'':10}"
-            print(f"{line}{share:9.0%}  {'#' * min(20, round(10 * share))}")
+            print(f"{line}{share:9.0%}  {'#' * min(11 if args.compile else 20, round(10 * share))}")
             cases.append({"dtype": str(dtype)[6:], "case": name, "numel": x.numel(), "bytes": moved, "calls_per_graph": calls, "ms": times})
     print("\nGB/s counts bytes read and written; compiled: torch.compile's time over ours; # is a tenth of the")
     print("copy's speed." + " Up to 2^22 elements: replayed from a CUDA graph, data in the cache." * cuda)
