@@ -1407,7 +1407,7 @@ def _sweep(args):
     """Sizes and layouts, each checked and then timed beside torch.sigmoid and a contiguous copy of as many bytes."""
     device, cuda, cases, status = args.device, args.device.type == "cuda", [], 0
     head = f"{'us':>10}{'GB/s':>7}{'vs torch':>10}" + f"{'compiled':>10}" * args.compile + f"{'of copy':>9}"
-    print(f"{_machine(device)}; medians of {args.trials} interleaved calls")
+    print(f"{_machine(device)}\nmedians of {args.trials} interleaved calls; GB/s counts bytes read and written")
     for dtype in args.dtypes:
         print(f"\n{str(dtype)[6:]:21}{head}")
         for name, x, backward in _sweep_cases(device, dtype, args.free):
@@ -1442,8 +1442,11 @@ def _sweep(args):
                 line += f"{median['torch.compile'] / ours:9.2f}x" if "torch.compile" in median else f"{'':10}"
             print(f"{line}{share:9.0%}  {'#' * min(11 if args.compile else 20, round(10 * share))}")
             cases.append({"dtype": str(dtype)[6:], "case": name, "numel": x.numel(), "bytes": moved, "calls_per_graph": calls, "ms": times})
-    print("\nGB/s counts bytes read and written; compiled: torch.compile's time over ours; # is a tenth of the")
-    print("copy's speed." + " Up to 2^22 elements: replayed from a CUDA graph, data in the cache." * cuda)
+    print("\n# is a tenth of the speed of copying as many bytes")
+    if args.compile:
+        print("compiled: torch.compile's time over ours")
+    if cuda:
+        print("up to 2^22 elements: replayed from a CUDA graph, data in the cache")
     if args.json:
         machine = {"device": _machine(device), "python": platform.python_version(), "system": platform.platform(), "date": time.strftime("%Y-%m-%d")}
         Path(args.json).write_text(json.dumps({"machine": machine, "trials": args.trials, "cases": cases}))

@@ -986,9 +986,10 @@ def test_rank_that_finds_a_wrong_result(cache, tmp_path):
     assert "FAILED: rank 1: an error of" in out and "rank 0" not in out
 
 
-def test_sweep(cache, tmp_path, monkeypatch):
+def test_sweep(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sigmoid_inline, "_free_bytes", lambda device: 1 << 27)
     assert sigmoid_inline.main(["--sweep", "--trials", "2", "--json", str(tmp_path / "samples.json")]) == 0
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines()[1:])
     samples = json.loads((tmp_path / "samples.json").read_text())
     assert {case["dtype"] for case in samples["cases"]} == {str(d)[6:] for d in DTYPES} and samples["machine"]["device"]
     assert all(len(ms) == 2 and min(ms) > 0 for case in samples["cases"] for ms in case["ms"].values())
