@@ -1005,7 +1005,7 @@ COMMANDS = re.findall(r"^```sh\n(.*)\n```$", README, re.M) + re.findall(r"`(uv r
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_readme_command(command, cache, tmp_path):
-    """As printed, but in a copy of the files; `pytest` itself only collects."""
+    """As printed, but in a copy of the files; where it would run these tests again it only collects them."""
     if "ipykernel" in command:
         pytest.skip("installs more than the other tests have; .ci/run runs it")
     if "EXHAUSTIVE" in command and os.cpu_count() < 8:
@@ -1020,13 +1020,14 @@ def test_readme_command(command, cache, tmp_path):
         shutil.copy(FILE.with_name(name), tmp_path)
     machines = 2 if "--nnodes=2" in command else 1
     port = random.Random(os.getpid()).randrange(20000, 30000)
-    printed = command.replace("HOST:29500", f"localhost:{port}").replace("&& pytest", "&& pytest --collect-only -q")
+    printed = command.replace("HOST:29500", f"localhost:{port}")
+    printed = re.sub(r"(&& pytest|uv run test_sigmoid_inline.py)", r"\1 --collect-only -q", printed)
     environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), "PATH": os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]}
     options = dict(env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     processes = [subprocess.Popen(["bash", "-euo", "pipefail", "-c", printed], **options) for _ in range(machines)]
     outputs = [process.communicate(timeout=900) for process in processes]
     assert [process.returncode for process in processes] == [0] * machines, outputs
-    says = {"EXHAUSTIVE": "passed", "&& pytest": "tests collected", "--sweep": r"\n2\^10 ", "torchrun": r"all together: \d\.\d+x"}
+    says = {"EXHAUSTIVE": "passed", "&& pytest": "tests collected", "run test_": "tests collected", "--sweep": r"\n2\^10 ", "torchrun": r"all together: \d\.\d+x"}
     assert re.search(next((says[word] for word in says if word in command), "all right"), "".join(out for out, _ in outputs))
 
 
