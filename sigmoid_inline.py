@@ -979,7 +979,7 @@ _functorch_level = torch._C._functorch.maybe_current_level
 
 # What the operators run on; all else (integers, bool, complex, other dtypes, layouts, devices) goes to torch.sigmoid. They
 # decline by themselves, with None: this list serves only calls that want a derivative.
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def _covered(x):
@@ -1137,18 +1137,23 @@ def get_init_inputs():
 # ---------------------------------------------------------------------------------------------------------------------
 
 _BLOCK = 1 << 24  # elements compared at a time: the float64 reference never needs a tensor of the whole shape
-_BOUND_ULP = {torch.float32: 1, torch.bfloat16: 1, torch.float16: 1, torch.float64: 4}  # float64: torch.sigmoid's 2 and our 2
+_BOUND_ULP = {**dict.fromkeys(_DTYPES, 1), torch.float64: 4}  # float64: torch.sigmoid's 2 and our 2
+
+
+def ulp(exact, dtype):
+    """The unit in the last place of `dtype` at each element of `exact` (float64), subnormal numbers included."""
+    info = torch.finfo(dtype)
+    # Not torch.ldexp, which is wrong on another GPU than the current one (PyTorch 2.11).
+    return torch.exp2(torch.frexp(exact)[1].double() - 1).mul_(info.eps).clamp_(min=info.smallest_normal * info.eps)
 
 
 def max_error_ulp(y, x):
     """Largest error of `y`, an approximation of sigmoid(x), in units in the last place (ulp) of `y.dtype`; inf where one of
     the two is NaN and the other is not. Takes tensors of equal shape; the reference is torch.sigmoid in float64."""
-    info, worst = torch.finfo(y.dtype), 0.0
+    worst = 0.0
     for yb, xb in zip(y.reshape(-1).split(_BLOCK), x.reshape(-1).split(_BLOCK)) if x.numel() else ():
         exact = torch.sigmoid(xb.double())
-        # Not torch.ldexp, which is wrong on another GPU than the current one (PyTorch 2.11).
-        ulp = torch.exp2(torch.frexp(exact)[1].double() - 1).mul_(info.eps).clamp_(min=info.smallest_normal * info.eps)
-        error = (yb.double() - exact).abs_().div_(ulp)
+        error = (yb.double() - exact).abs_().div_(ulp(exact, y.dtype))
         error[exact.isnan() & yb.isnan()] = 0
         worst = max(worst, error.nan_to_num_(nan=float("inf")).max().item())
     return worst
@@ -1241,15 +1246,15 @@ def _free_bytes(device):
 
 
 def _machine(device, ranks=1):
-    name = f"{platform.machine()} CPU"
-    cpuinfo = Path("/proc/cpuinfo")
+    """What computes, as many times as there are ranks, and the versions."""
+    versions, cpuinfo, models = f"PyTorch {torch.__version__}", Path("/proc/cpuinfo"), []
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    elif cpuinfo.exists():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = models[0] if models else name
-    threads, cuda = f" ({torch.get_num_threads()} threads)", f", CUDA {torch.version.cuda}"
-    return f"{f'{ranks} x ' if ranks > 1 else ''}{name}{threads if device.type == 'cpu' else ''}, PyTorch {torch.__version__}{cuda if device.type == 'cuda' else ''}"
+        name, versions = torch.cuda.get_device_name(device), f"{versions}, CUDA {torch.version.cuda}"
+    else:
+        if cpuinfo.exists():
+            models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        name = f"{models[0] if models else platform.machine() + ' CPU'} ({torch.get_num_threads()} threads)"
+    return f"{ranks} x {name}, {versions}" if ranks > 1 else f"{name}, {versions}"
 
 
 def _parse(argv):
@@ -1259,7 +1264,7 @@ def _parse(argv):
     parser = argparse.ArgumentParser(
         prog="sigmoid_inline.py", usage=argparse.SUPPRESS, description="Checks the sigmoid kernels against float64 and times them beside torch.sigmoid and a copy."
     )
-    names = [str(d)[6:] for d in _BOUND_ULP]
+    names = [str(d)[6:] for d in _DTYPES]
     parser.add_argument("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="shape of the input, of all ranks together (4096 393216; 256 393216 on the CPU)")
     parser.add_argument("--dtype", choices=names, help="data type (float32; with --sweep: each)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda, cuda:1, ..., or cpu (cuda where there is one)")
@@ -1328,17 +1333,19 @@ def _headline(args, parser, gather):
     device, (dtype,), (rows, columns) = args.device, args.dtypes, args.shape
     say = print if args.rank == 0 else lambda *_: None
     # In rows of this rank: the memory, less the blocks in float64; the input; what is computed at a time, output beside input.
-    memory = int(0.9 * args.free - 10 * 8 * _BLOCK) // (columns * dtype.itemsize)
+    row_bytes = columns * dtype.itemsize
+    memory = int(0.9 * args.free - 10 * 8 * _BLOCK) // row_bytes
     mine = rows * (args.rank + 1) // args.ranks - rows * args.rank // args.ranks
     mine = min(mine, memory * 4 // 5)
     if mine < 1:
         parser.error(f"not enough memory for a row of {columns} elements: give fewer columns with --shape")
-    total = sum(gather(mine))
+    dealt = gather(mine)
+    total = sum(dealt)
     if total < rows:
         say(f"memory for {total} of {rows} rows: taking those")
     x = torch.rand(mine, columns, device=device, dtype=dtype, generator=torch.Generator(device).manual_seed(args.rank))
     parts = x.split(min(mine, memory - mine))
-    megabytes = total * columns * dtype.itemsize / 1e6
+    megabytes = total * row_bytes / 1e6
     say(f"{_machine(device, args.ranks)}\n{str(dtype)[6:]} {total} x {columns}: {megabytes:,.0f} MB read, {megabytes:,.0f} MB written\n")
 
     ours, theirs, wrong = 0, 0, []
@@ -1360,16 +1367,18 @@ def _headline(args, parser, gather):
     scratch = torch.empty(256 << 20, dtype=torch.uint8, device=device) if x.nbytes < 128 << 20 else None
     token = torch.zeros(1, device=device)
 
-    def prepare(alone=False):
+    def empty_cache():
         if scratch is not None:
             scratch.zero_()
-        if args.ranks > 1 and not alone:
-            torch.distributed.all_reduce(token)  # on the GPU's stream: no rank starts before the last is ready
+
+    def line_up():
+        empty_cache()
+        torch.distributed.all_reduce(token)  # on the GPU's stream: no rank starts before the last is ready
 
     if args.rank == 0 and args.ranks > 1:
-        (alone,) = measure({"ModelNew": contenders["ModelNew"]}, device, args.trials, lambda: prepare(alone=True)).values()
+        (alone,) = measure({"ModelNew": contenders["ModelNew"]}, device, args.trials, empty_cache).values()
     gather(None)
-    times = gather(measure(contenders, device, args.trials, prepare))
+    times = gather(measure(contenders, device, args.trials, line_up if args.ranks > 1 else empty_cache))
     slowest = {name: [max(ms) for ms in zip(*(t[name] for t in times))] for name in contenders}
     median = {name: statistics.median(ms) for name, ms in slowest.items()}
     say(f"{'':14}{'ms':>10}{'min':>10}{'max':>10}{'GB/s':>8}{'vs torch':>10}{'of copy':>9}")
@@ -1378,11 +1387,10 @@ def _headline(args, parser, gather):
         say(f"{name:14}{median[name]:10.4g}{min(ms):10.4g}{max(ms):10.4g}{gbs:8.4g}{ratio:9.3f}x{share:9.1%}")
     say(f"\nmedians of {args.trials} interleaved calls; GB/s counts bytes read and written; copy is x.clone()")
     if args.ranks > 1:
-        bytes_of = gather(2 * x.nbytes)
-        speed = [b / statistics.median(t["ModelNew"]) / 1e6 for b, t in zip(bytes_of, times)]
+        speed = [2 * n * row_bytes / statistics.median(t["ModelNew"]) / 1e6 for n, t in zip(dealt, times)]
         say(f"times of the slowest of {args.ranks} ranks, GB/s of all together; each by itself: {min(speed):.4g} to {max(speed):.4g} GB/s")
         if args.rank == 0:
-            single = bytes_of[0] / statistics.median(alone) / 1e6
+            single = 2 * x.nbytes / statistics.median(alone) / 1e6
             say(f"rank 0 while the others wait: {single:.4g} GB/s; all together: {2 * megabytes / median['ModelNew'] / single:.3f}x that")
     return 0
 

@@ -25,7 +25,7 @@ import torch
 from torch.testing import assert_close
 
 import sigmoid_inline
-from sigmoid_inline import ModelNew, max_error_ulp, sigmoid
+from sigmoid_inline import ModelNew, max_error_ulp, sigmoid, ulp
 
 FILE = Path(sigmoid_inline.__file__).resolve()
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -181,13 +181,10 @@ def float64_error_ulp(y, x):
     return ((scaled - q) - q_low).abs() / ulp
 
 
-def split_constant(value):
-    """What is left of a Fraction after rounding to float64, as float64."""
-    return float(value - Fraction(float(value)))
-
-
 def tail_of_inverse_factorial(n):
-    return split_constant(Fraction(1, math.factorial(n)))
+    """What is left of 1 / n! after rounding to float64, as float64."""
+    exact = Fraction(1, math.factorial(n))
+    return float(exact - Fraction(float(exact)))
 
 
 def test_reference_of_float64():
@@ -271,10 +268,9 @@ def test_backward_of_any_layout(device, dtype):
         like = torch.ops.aten.sigmoid_backward(grad, y.detach())
         assert got.stride() == like.stride()
         wide, grad = y.detach().double(), grad.double()
-        exact, info = grad * (1 - wide) * wide, torch.finfo(dtype)
-        ulp = torch.exp2(torch.frexp(exact)[1].double() - 1).mul(info.eps).clamp(min=info.smallest_normal * info.eps)
+        exact = grad * (1 - wide) * wide
         # 16 bits: rounded once, from float32.
-        assert ((got.double() - exact).abs() <= ulp * {2: 0.501, 4: 2, 8: 4}[dtype.itemsize]).all()
+        assert ((got.double() - exact).abs() <= ulp(exact, dtype) * {2: 0.501, 4: 2, 8: 4}[dtype.itemsize]).all()
 
 
 @on_each_device
@@ -655,11 +651,11 @@ def test_parallel_models(device, tmp_path):
 # -- The file, its build and its command line ---------------------------------------------------------------------------------
 
 
-def run(*args, cache, status=0, before=(), **env):
-    """Runs python with `args` in a process of its own; returns (stdout, stderr)."""
+def run(*args, cache, status=0, before=(), input=None, **env):
+    """Runs python with `args`, and `input` to read, in a process of its own; returns (stdout, stderr)."""
     environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(cache), **env}
     command = [*before, sys.executable, "-W", "ignore", *args]
-    p = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=FILE.parent, timeout=600)
+    p = subprocess.run(command, input=input, capture_output=True, text=True, env=environment, cwd=FILE.parent, timeout=600)
     assert p.returncode == status, p.stdout + p.stderr
     return p.stdout, p.stderr
 
@@ -779,6 +775,13 @@ def test_full_disk(tmp_path, kilobytes):
     assert line.startswith("RuntimeError: sigmoid_inline: the disk is full: free some space")
 
 
+NVCC = shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+
+def ask_nvcc(option):
+    return subprocess.run([NVCC, option], capture_output=True, text=True, check=True).stdout
+
+
 NVML = """
 int nvmlInit(void) { return 0; }
 int nvmlInit_v2(void) { return 0; }
@@ -797,7 +800,7 @@ def machine(tmp_path):
     def make(major, nvcc=None):
         (tmp_path / "nvml.c").write_text(NVML)
         subprocess.run(["cc", "-shared", "-fPIC", f"-DMAJOR={major}", "-o", tmp_path / "libnvidia-ml.so.1", tmp_path / "nvml.c"], check=True)
-        if nvcc is None and not Path("/usr/local/cuda/bin/nvcc").exists():
+        if nvcc is None and NVCC is None:
             pytest.skip("needs nvcc")
         home = str(nvcc or "/usr/local/cuda")
         return {"LD_LIBRARY_PATH": str(tmp_path), "CUDA_HOME": home, "TORCH_CUDA_ARCH_LIST": "", "CUDA_VISIBLE_DEVICES": "0", "cache": tmp_path}
@@ -818,9 +821,7 @@ def test_nvcc_of_another_cuda(machine, tmp_path):
 
 
 def nvcc_fits():
-    nvcc = shutil.which("nvcc", path="/usr/local/cuda/bin")
-    version = nvcc and subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout.partition("release ")[2]
-    return bool(nvcc and torch.version.cuda) and version.split(".")[0] == torch.version.cuda.split(".")[0]
+    return bool(NVCC and torch.version.cuda) and ask_nvcc("--version").partition("release ")[2].split(".")[0] == torch.version.cuda.split(".")[0]
 
 
 needs_fitting_nvcc = pytest.mark.skipif(not nvcc_fits(), reason="needs nvcc of PyTorch's CUDA")
@@ -909,11 +910,9 @@ def test_executed_twice_edited_and_reloaded(tmp_path):
         assert importlib.reload(sigmoid_inline)._operators.__name__ == names[0][0]
         assert first(torch.zeros(1)) == sigmoid_inline.sigmoid(torch.zeros(1)) == 0.5
         print(names[0] == names[1], names[0][0] == names[2][0], names[0][0] == names[3][0], *(value for _, value in names))"""
-    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path)}
-    texts = repr([text for text, _ in CELLS.values()])
-    p = subprocess.run([sys.executable, "-W", "ignore", "-c", code], input=texts, capture_output=True, text=True, env=environment, cwd=FILE.parent, timeout=600)
-    assert p.stdout == "True False True 2 2 1 4\n", p.stderr
-    assert p.stderr.count("compiled") == 2
+    out, err = run("-c", code, cache=tmp_path, input=repr([text for text, _ in CELLS.values()]))
+    assert out == "True False True 2 2 1 4\n", err
+    assert err.count("compiled") == 2
 
 
 def test_harness_loads_the_text():
@@ -939,14 +938,13 @@ def test_contract():
 
 def test_cuda_source_compiles_without_pytorch(tmp_path):
     """For each dtype, access and operator, on the oldest and the newest GPU that nvcc knows, without a warning."""
-    nvcc = shutil.which("nvcc", path="/usr/local/cuda/bin")
-    if nvcc is None:
+    if NVCC is None:
         pytest.skip("needs nvcc")
-    known = sorted(int(name.partition("_")[2]) for name in subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split())
+    known = sorted(int(name.partition("_")[2]) for name in ask_nvcc("--list-gpu-arch").split())
     (tmp_path / "kernels.cu").write_text(sigmoid_inline.CUDA_SOURCE)
     architectures = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (known[0], known[-1])]
     options = ["-shared", "-Xcompiler", "-fPIC", "-std=c++17", *architectures, "-Werror=all-warnings"]
-    subprocess.run([nvcc, *options, "-o", tmp_path / "kernels.so", tmp_path / "kernels.cu"], check=True)
+    subprocess.run([NVCC, *options, "-o", tmp_path / "kernels.so", tmp_path / "kernels.cu"], check=True)
     torch.ops.load_library(tmp_path / "kernels.so")
 
 
