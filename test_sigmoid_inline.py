@@ -840,6 +840,16 @@ def test_gpu_that_nvcc_knows_or_not(machine, major, says):
 
 
 @needs_fitting_nvcc
+def test_nvcc_without_its_toolkit(machine, tmp_path):
+    nvcc = tmp_path / "bin" / "nvcc"  # as a wrapper in /usr/local/bin
+    nvcc.parent.mkdir()
+    nvcc.write_text(f'#!/bin/sh\nexec {NVCC} "$@"\n')
+    nvcc.chmod(0o755)
+    line = last_line("-c", "import sigmoid_inline", **machine(9, tmp_path))
+    assert line == "RuntimeError: sigmoid_inline: no CUDA runtime beside nvcc: set CUDA_HOME to the toolkit's directory, such as /usr/local/cuda"
+
+
+@needs_fitting_nvcc
 def test_compiler_that_nvcc_refuses(machine, tmp_path):
     gcc = tmp_path / "gcc-99"
     gcc.write_text('#!/bin/sh\nexec cc -U__GNUC__ -D__GNUC__=99 "$@"\n')
