@@ -51,7 +51,7 @@ def random_view(rng, device, dtype):
     x = x.permute(rng.sample(range(x.dim()), x.dim()))
     if x.dim() and rng.random() < 0.2:
         dim = rng.randrange(x.dim())
-        x = x.narrow(dim, 0, min(1, x.shape[dim])).expand([4 if d == dim and x.shape[d] else n for d, n in enumerate(x.shape)])
+        x = x.narrow(dim, 0, min(1, x.shape[dim])).expand([rng.choice([4, 40]) if d == dim and x.shape[d] else n for d, n in enumerate(x.shape)])
     if x.dim() == 4 and rng.random() < 0.3:
         x = x.contiguous(memory_format=torch.channels_last)[:, rng.randint(0, 1) :]
     return x
