@@ -814,7 +814,7 @@ __global__ void __launch_bounds__(kBlock) kernel(T* out, const T* a, const T* b,
 }
 
 // Outputs of this size stay in the L2 cache beside the input: there two vectors a thread are 4 to 8 % faster (beyond: 1 % slower).
-constexpr int64_t kTwoVectorsAbove = 4 << 20, kTwoVectorsUpTo = 32 << 20;  // bytes
+constexpr int64_t kTwoVectorsFrom = 4 << 20, kTwoVectorsUpTo = 32 << 20;  // bytes
 
 template <class T, class Op>
 static cudaError_t launch(T* out, const T* const (&in)[2], const Layout& l, cudaStream_t stream) {
@@ -833,7 +833,7 @@ static cudaError_t launch(T* out, const T* const (&in)[2], const Layout& l, cuda
   if (dense && aligned && head == 0) {
     constexpr int most = Op::inputs == 1 ? 2 : 1;
     const int64_t bytes = l.numel * int64_t(sizeof(T));
-    const int count = bytes > kTwoVectorsAbove && bytes <= kTwoVectorsUpTo ? most : 1;
+    const int count = bytes >= kTwoVectorsFrom && bytes <= kTwoVectorsUpTo ? most : 1;
     const auto f = count == most ? kernel_dense<T, Op, most> : kernel_dense<T, Op, 1>;
     f<<<(threads + kBlock * count - 1) / (kBlock * count), kBlock, 0, stream>>>(out, in[0], in[1], l.numel);
     return cudaGetLastError();
