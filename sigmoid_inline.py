@@ -289,7 +289,7 @@ struct Iteration {
 // times as fast on two cores. Smaller outputs are recycled. Stores that go past the cache gain nothing beside it.
 constexpr int64_t kHugePagesBytes = 32 << 20;
 constexpr int64_t kTile = 1024;         // elements; a tile stays in the L1 cache
-constexpr int64_t kMinRowBytes = 64;    // shorter rows are gathered, even where they are dense
+constexpr int64_t kLongRow = 128;       // elements; shorter rows are gathered, unless 64-byte vectors fill them
 constexpr int64_t kGrain = 32 * kTile;  // elements a thread takes at least, as in at::TensorIterator
 
 #if defined(__GNUC__) && defined(__FLT16_MAX__)
@@ -402,16 +402,19 @@ struct Place {
   }
   int64_t left() const { return l.size[0] - column; }
   int64_t offset() const { return row + column * stride[0]; }
-  void advance(int64_t n) {  // at most to the next row
+  // How many rows can be taken whole, of `n` elements and before dimension 1 ends; at least 1.
+  int64_t whole_rows(int64_t n) const {
+    if (column > 0 || n < 2 * l.size[0] || l.ndim == 1) return 1;
+    const int64_t rows = n / l.size[0], left = l.size[1] - at[1];
+    return rows < left ? rows : left;
+  }
+  void advance(int64_t n, int64_t rows) {  // part of a row, or as many rows as whole_rows() says
     column += n;
     if (column < l.size[0]) return;
     column = 0;
-    advance_rows(1);
-  }
-  void advance_rows(int64_t n) {  // at most to the end of dimension 1
-    for (int d = 1; d < l.ndim; d++, n = 1) {
-      row += n * stride[d];
-      at[d] += n;
+    for (int d = 1; d < l.ndim; d++, rows = 1) {
+      row += rows * stride[d];
+      at[d] += rows;
       if (at[d] < l.size[d]) return;
       at[d] = 0;
       row -= stride[d] * l.size[d];
@@ -422,21 +425,24 @@ struct Place {
 // Copies `n` elements, in the order of the output, to `tile` and moves `place` past them.
 template <class T> static void gather(const char* in, Place& place, int64_t n, char* tile_) {
   T* tile = reinterpret_cast<T*>(tile_);
-  const int64_t stride = place.stride[0];
+  const int64_t stride = place.stride[0], pitch = place.stride[1];
   while (n > 0) {
     const T* p = reinterpret_cast<const T*>(in) + place.offset();
-    const int64_t run = n < place.left() ? n : place.left();
+    const int64_t row = n < place.left() ? n : place.left(), rows = place.whole_rows(n);
+    T* const end = tile + rows * row;
+    n -= rows * row;
     if (stride == 1) {
-      memcpy(tile, p, run * sizeof(T));
+      for (; tile < end; tile += row, p += pitch) memcpy(tile, p, row * sizeof(T));
     } else if (stride == 0) {
-      const T value = *p;
-      for (int64_t i = 0; i < run; i++) tile[i] = value;
+      for (; tile < end; tile += row, p += pitch) {
+        const T value = *p;
+        for (int64_t i = 0; i < row; i++) tile[i] = value;
+      }
     } else {
-      for (int64_t i = 0; i < run; i++) tile[i] = p[i * stride];
+      for (; tile < end; tile += row, p += pitch)
+        for (int64_t i = 0; i < row; i++) tile[i] = p[i * stride];
     }
-    tile += run;
-    n -= run;
-    place.advance(run);
+    place.advance(row, rows);
   }
 }
 
@@ -461,7 +467,7 @@ static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, 
 #endif
   const auto copy = itemsize == 2 ? gather<uint16_t> : itemsize == 4 ? gather<uint32_t> : gather<uint64_t>;
   const auto repeat = itemsize == 2 ? spread<uint16_t> : itemsize == 4 ? spread<uint32_t> : spread<uint64_t>;
-  const bool by_row = l.size[0] * itemsize >= kMinRowBytes, dense = by_row && l.stride[0][0] == 1 && l.stride[inputs - 1][0] == 1;
+  const bool by_row = l.size[0] >= kLongRow || l.size[0] * itemsize % 64 == 0, dense = by_row && l.stride[0][0] == 1 && l.stride[inputs - 1][0] == 1;
   // Where nothing changes along the innermost dimension, each value is computed once and written `times` times.
   const int64_t times = l.stride[0][0] == 0 && l.stride[inputs - 1][0] == 0 ? l.size[0] : 1;
   Layout values = l;
@@ -486,10 +492,7 @@ static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, 
       int64_t rows = 1, row = n;
       if (by_row) {
         row = n < place[0].left() ? n : place[0].left();
-        if (row == l.size[0] && l.ndim > 1) {
-          const int64_t left = l.size[1] - place[0].at[1];
-          rows = n / row < left ? n / row : left;
-        }
+        rows = place[0].whole_rows(n);
         n = rows * row;
       }
       const char* p[2] = {tile[0], tile[1]};
@@ -501,8 +504,7 @@ static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, 
         }
         p[k] = in[k] + place[k].offset() * itemsize;
         pitch[k] = l.stride[k][1];
-        if (row == l.size[0]) place[k].advance_rows(rows);
-        else place[k].advance(row);
+        place[k].advance(row, rows);
       }
       compute({p[0], p[inputs - 1]}, {pitch[0], pitch[inputs - 1]}, to, rows, row);
     }
