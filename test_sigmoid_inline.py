@@ -840,6 +840,15 @@ def test_gpu_that_nvcc_knows_or_not(machine, major, says):
 
 
 @needs_fitting_nvcc
+def test_driver_that_is_too_old(machine, tmp_path):
+    """The import and the CPU work, and PyTorch's own error says what to update."""
+    (tmp_path / "cuda.c").write_text("int cuInit(unsigned flags) { return 0; } int cuDriverGetVersion(int *version) { *version = 11000; return 0; }")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", tmp_path / "cuda.c"], check=True)
+    code = "import sigmoid_inline as s, torch; assert s.sigmoid(torch.zeros(1)).item() == 0.5; s.sigmoid(torch.zeros(1, device='cuda'))"
+    assert "driver on your system is too old" in last_line("-c", code, **machine(9))
+
+
+@needs_fitting_nvcc
 def test_nvcc_without_its_toolkit(machine, tmp_path):
     nvcc = tmp_path / "bin" / "nvcc"  # as a wrapper in /usr/local/bin
     nvcc.parent.mkdir()
