@@ -59,7 +59,7 @@ INLINE double reciprocal(double d) {
   asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(d));
   return r;
 }
-constexpr bool kCubic = true;
+constexpr bool kCubic = true;  // in double
 #else
 #define INLINE static inline
 template <class T> INLINE T reciprocal(T d) { return 1 / d; }
@@ -363,26 +363,28 @@ template <class Op> static void compute_row(const BFloat16* a, const BFloat16* b
   if (n % 2) narrow(Op::template apply<false>(widen(a[n - 1]), widen(b[n - 1])), y[n - 1]);
 }
 
-// Computes `rows` rows of `n` elements each, at most kTile in all for float16; input k steps by pitch[k] from row to row, the
-// output is dense.
-using ComputeFn = void (*)(const char* const (&in)[2], const int64_t (&pitch)[2], char* out, int64_t rows, int64_t n);
-template <class Op, class T> static void compute(const char* const (&in)[2], const int64_t (&pitch)[2], char* out, int64_t rows, int64_t n) {
+struct Rows { int64_t count, size; };  // size: elements of each
+
+// Computes rows, of at most kTile elements in all for float16; input k steps by pitch[k] from row to row, the output is dense.
+using ComputeFn = void (*)(const char* const (&in)[2], const int64_t (&pitch)[2], char* out, Rows rows);
+template <class Op, class T> static void compute(const char* const (&in)[2], const int64_t (&pitch)[2], char* out, Rows rows) {
   const T *a = reinterpret_cast<const T*>(in[0]), *b = reinterpret_cast<const T*>(in[1]);
   T* y = reinterpret_cast<T*>(out);
   if constexpr (sizeof(T) > 2 || std::is_same_v<T, BFloat16>) {
-    for (; rows > 0; rows--, a += pitch[0], b += pitch[1], y += n) {
+    for (; rows.count > 0; rows.count--, a += pitch[0], b += pitch[1], y += rows.size) {
       // The hardware does not foresee the jumps between short rows: 3 times as fast (float64, rows of 16, 2^22 elements).
       for (int line = 0; line < 2; line++) PREFETCH(reinterpret_cast<const char*>(a + 16 * pitch[0]) + 64 * line);
-      compute_row<Op>(a, b, y, n);
+      compute_row<Op>(a, b, y, rows.size);
     }
   } else {
     float x[2][kTile];
-    for (int64_t r = 0; r < rows; r++) {
-      widen(a + r * pitch[0], x[0] + r * n, n);
-      if (Op::inputs == 2) widen(b + r * pitch[1], x[1] + r * n, n);
+    for (int64_t r = 0; r < rows.count; r++) {
+      widen(a + r * pitch[0], x[0] + r * rows.size, rows.size);
+      if (Op::inputs == 2) widen(b + r * pitch[1], x[1] + r * rows.size, rows.size);
     }
-    for (int64_t i = 0; i < rows * n; i++) x[0][i] = Op::template apply<false>(x[0][i], x[Op::inputs - 1][i]);
-    narrow(x[0], y, rows * n);
+    const int64_t n = rows.count * rows.size;
+    for (int64_t i = 0; i < n; i++) x[0][i] = Op::template apply<false>(x[0][i], x[Op::inputs - 1][i]);
+    narrow(x[0], y, n);
   }
 }
 
@@ -400,21 +402,21 @@ struct Place {
       row += at[d] * stride[d];
     }
   }
-  int64_t left() const { return l.size[0] - column; }
   int64_t offset() const { return row + column * stride[0]; }
-  // How many rows can be taken whole, of `n` elements and before dimension 1 ends; at least 1.
-  int64_t whole_rows(int64_t n) const {
-    if (column > 0 || n < 2 * l.size[0] || l.ndim == 1) return 1;
-    const int64_t rows = n / l.size[0], left = l.size[1] - at[1];
-    return rows < left ? rows : left;
+  // What comes next of at most `n` elements: whole rows before dimension 1 ends, or (a part of) one row.
+  Rows next(int64_t n) const {
+    const int64_t left = l.size[0] - column;
+    if (column > 0 || n < 2 * left || l.ndim == 1) return {1, n < left ? n : left};
+    const int64_t fit = n / left, rows = l.size[1] - at[1];
+    return {fit < rows ? fit : rows, left};
   }
-  void advance(int64_t n, int64_t rows) {  // part of a row, or as many rows as whole_rows() says
-    column += n;
+  void advance(Rows rows) {  // past what next() returned
+    column += rows.size;
     if (column < l.size[0]) return;
     column = 0;
-    for (int d = 1; d < l.ndim; d++, rows = 1) {
-      row += rows * stride[d];
-      at[d] += rows;
+    for (int d = 1; d < l.ndim; d++, rows.count = 1) {
+      row += rows.count * stride[d];
+      at[d] += rows.count;
       if (at[d] < l.size[d]) return;
       at[d] = 0;
       row -= stride[d] * l.size[d];
@@ -428,33 +430,21 @@ template <class T> static void gather(const char* in, Place& place, int64_t n, c
   const int64_t stride = place.stride[0], pitch = place.stride[1];
   while (n > 0) {
     const T* p = reinterpret_cast<const T*>(in) + place.offset();
-    const int64_t row = n < place.left() ? n : place.left(), rows = place.whole_rows(n);
-    T* const end = tile + rows * row;
-    n -= rows * row;
+    const Rows rows = place.next(n);
+    T* const end = tile + rows.count * rows.size;
+    n -= rows.count * rows.size;
     if (stride == 1) {
-      for (; tile < end; tile += row, p += pitch) memcpy(tile, p, row * sizeof(T));
+      for (; tile < end; tile += rows.size, p += pitch) memcpy(tile, p, rows.size * sizeof(T));
     } else if (stride == 0) {
-      for (; tile < end; tile += row, p += pitch) {
+      for (; tile < end; tile += rows.size, p += pitch) {
         const T value = *p;
-        for (int64_t i = 0; i < row; i++) tile[i] = value;
+        for (int64_t i = 0; i < rows.size; i++) tile[i] = value;
       }
     } else {
-      for (; tile < end; tile += row, p += pitch)
-        for (int64_t i = 0; i < row; i++) tile[i] = p[i * stride];
+      for (; tile < end; tile += rows.size, p += pitch)
+        for (int64_t i = 0; i < rows.size; i++) tile[i] = p[i * stride];
     }
-    place.advance(row, rows);
-  }
-}
-
-// Writes `n` elements to `out`, each of the values `times` times, but the first `before` times less.
-template <class T> static void spread(const char* values, int64_t times, int64_t before, int64_t n, char* out) {
-  const T* value = reinterpret_cast<const T*>(values);
-  T* to = reinterpret_cast<T*>(out);
-  for (int64_t left = times - before; n > 0; left = times, value++) {
-    const int64_t run = n < left ? n : left;
-    for (int64_t i = 0; i < run; i++) to[i] = *value;
-    to += run;
-    n -= run;
+    place.advance(rows);
   }
 }
 
@@ -466,12 +456,12 @@ static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, 
   }
 #endif
   const auto copy = itemsize == 2 ? gather<uint16_t> : itemsize == 4 ? gather<uint32_t> : gather<uint64_t>;
-  const auto repeat = itemsize == 2 ? spread<uint16_t> : itemsize == 4 ? spread<uint32_t> : spread<uint64_t>;
   const bool by_row = l.size[0] >= kLongRow || l.size[0] * itemsize % 64 == 0, dense = by_row && l.stride[0][0] == 1 && l.stride[inputs - 1][0] == 1;
   // Where nothing changes along the innermost dimension, each value is computed once and written `times` times.
   const int64_t times = l.stride[0][0] == 0 && l.stride[inputs - 1][0] == 0 ? l.size[0] : 1;
   Layout values = l;
   values.size[0] /= times;
+  const Layout repeated{l.numel, 2, {times, l.numel / times}, {{0, 1}}};
   auto tiles = [&](int64_t begin, int64_t end) {
     alignas(64) char tile[2][kTile * sizeof(double)];
     const int64_t last = end * kTile < l.numel ? end * kTile : l.numel, most = dense && itemsize > 2 ? last : kTile;
@@ -485,18 +475,15 @@ static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, 
           Place from(values, k, i / times);
           copy(in[k], from, count, tile[k]);
         }
-        compute({tile[0], tile[inputs - 1]}, {}, tile[0], 1, count);
-        repeat(tile[0], times, before, n, to);
+        compute({tile[0], tile[inputs - 1]}, {}, tile[0], {1, count});
+        Place from(repeated, 0, before);
+        copy(tile[0], from, n, to);
         continue;
       }
-      int64_t rows = 1, row = n;
-      if (by_row) {
-        row = n < place[0].left() ? n : place[0].left();
-        rows = place[0].whole_rows(n);
-        n = rows * row;
-      }
+      const Rows rows = by_row ? place[0].next(n) : Rows{1, n};
+      n = rows.count * rows.size;
       const char* p[2] = {tile[0], tile[1]};
-      int64_t pitch[2] = {row, row};
+      int64_t pitch[2] = {rows.size, rows.size};
       for (int k = 0; k < inputs; k++) {
         if (!by_row || l.stride[k][0] != 1) {
           copy(in[k], place[k], n, tile[k]);
@@ -504,9 +491,9 @@ static void run_cpu(ComputeFn compute, int inputs, int64_t itemsize, char* out, 
         }
         p[k] = in[k] + place[k].offset() * itemsize;
         pitch[k] = l.stride[k][1];
-        place[k].advance(row, rows);
+        place[k].advance(rows);
       }
-      compute({p[0], p[inputs - 1]}, {pitch[0], pitch[inputs - 1]}, to, rows, row);
+      compute({p[0], p[inputs - 1]}, {pitch[0], pitch[inputs - 1]}, to, rows);
     }
   };
   const int64_t count = (l.numel + kTile - 1) / kTile;  // whole tiles, so that threads do not share a cache line
