@@ -665,6 +665,12 @@ def last_line(*args, **options):
     return run(*args, status=1, **options)[1].strip().splitlines()[-1]
 
 
+def executable(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("a cache with späces")
@@ -727,8 +733,7 @@ def test_processes_that_import_at_once_build_once(tmp_path):
 def test_cache_shared_by_machines(cache, tmp_path):
     """Another CPU, compiler or list of GPUs is another library; CXX is the compiler that runs."""
     compiler = tmp_path / "my-c++"
-    compiler.write_text(f"#!/bin/sh\necho >> {tmp_path}/used\nexec c++ \"$@\"\n")
-    compiler.chmod(0o755)
+    executable(compiler, f"#!/bin/sh\necho >> {tmp_path}/used\nexec c++ \"$@\"\n")
     code = "import sigmoid_inline as s, torch; assert s.sigmoid(torch.zeros(100)).eq(0.5).all(); print(s._operators.__name__)"
     machines = [{"ATEN_CPU_CAPABILITY": "default"}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"CXX": str(compiler)}, {"TORCH_CUDA_ARCH_LIST": "9.0"}]
     first = [run("-c", code, cache=cache, **machine) for machine in machines]
@@ -792,6 +797,10 @@ int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) { *maj
 """
 
 
+def shared_library(path, code, *options):
+    subprocess.run(["cc", "-shared", "-fPIC", *options, "-x", "c", "-", "-o", path], input=code, text=True, check=True)
+
+
 @pytest.fixture
 def machine(tmp_path):
     """machine(major, nvcc): the environment of a machine whose driver reports a GPU of that compute capability, and its nvcc."""
@@ -799,8 +808,7 @@ def machine(tmp_path):
         pytest.skip("needs a PyTorch with CUDA")
 
     def make(major, nvcc=None):
-        (tmp_path / "nvml.c").write_text(NVML)
-        subprocess.run(["cc", "-shared", "-fPIC", f"-DMAJOR={major}", "-o", tmp_path / "libnvidia-ml.so.1", tmp_path / "nvml.c"], check=True)
+        shared_library(tmp_path / "libnvidia-ml.so.1", NVML, f"-DMAJOR={major}")
         if nvcc is None and NVCC is None:
             pytest.skip("needs nvcc")
         home = str(nvcc or "/usr/local/cuda")
@@ -814,10 +822,7 @@ def test_gpu_without_nvcc(machine):
 
 
 def test_nvcc_of_another_cuda(machine, tmp_path):
-    nvcc = tmp_path / "bin" / "nvcc"
-    nvcc.parent.mkdir()
-    nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 8.0, V8.0.61\n")
-    nvcc.chmod(0o755)
+    executable(tmp_path / "bin" / "nvcc", "#!/bin/sh\necho Cuda compilation tools, release 8.0, V8.0.61\n")
     assert "is of CUDA 8.0; it has to be of CUDA " + torch.version.cuda in last_line("-c", "import sigmoid_inline", **machine(9, tmp_path))
 
 
@@ -843,18 +848,15 @@ def test_gpu_that_nvcc_knows_or_not(machine, major, says):
 @needs_fitting_nvcc
 def test_driver_that_is_too_old(machine, tmp_path):
     """The import and the CPU work, and PyTorch's own error says what to update."""
-    (tmp_path / "cuda.c").write_text("int cuInit(unsigned flags) { return 0; } int cuDriverGetVersion(int *version) { *version = 11000; return 0; }")
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", tmp_path / "cuda.c"], check=True)
+    driver = "int cuInit(unsigned flags) { return 0; } int cuDriverGetVersion(int *version) { *version = 11000; return 0; }"
+    shared_library(tmp_path / "libcuda.so.1", driver)
     code = "import sigmoid_inline as s, torch; assert s.sigmoid(torch.zeros(1)).item() == 0.5; s.sigmoid(torch.zeros(1, device='cuda'))"
     assert "driver on your system is too old" in last_line("-c", code, **machine(9))
 
 
 @needs_fitting_nvcc
 def test_nvcc_without_its_toolkit(machine, tmp_path):
-    nvcc = tmp_path / "bin" / "nvcc"  # as a wrapper in /usr/local/bin
-    nvcc.parent.mkdir()
-    nvcc.write_text(f'#!/bin/sh\nexec {NVCC} "$@"\n')
-    nvcc.chmod(0o755)
+    executable(tmp_path / "bin" / "nvcc", f'#!/bin/sh\nexec {NVCC} "$@"\n')  # as a wrapper in /usr/local/bin
     line = last_line("-c", "import sigmoid_inline", **machine(9, tmp_path))
     assert line == "RuntimeError: sigmoid_inline: no CUDA runtime beside nvcc: set CUDA_HOME to the toolkit's directory, such as /usr/local/cuda"
 
@@ -862,8 +864,7 @@ def test_nvcc_without_its_toolkit(machine, tmp_path):
 @needs_fitting_nvcc
 def test_compiler_that_nvcc_refuses(machine, tmp_path):
     gcc = tmp_path / "gcc-99"
-    gcc.write_text('#!/bin/sh\nexec cc -U__GNUC__ -D__GNUC__=99 "$@"\n')
-    gcc.chmod(0o755)
+    executable(gcc, '#!/bin/sh\nexec cc -U__GNUC__ -D__GNUC__=99 "$@"\n')
     line = last_line("-c", "import sigmoid_inline", **machine(9), CC=str(gcc))
     assert line.startswith("RuntimeError: sigmoid_inline: nvcc does not take this g++: set CC and CXX")
 
