@@ -8,9 +8,9 @@
     from sigmoid_inline import ModelNew   # ModelNew()(x) is torch.sigmoid(x), faster; so is sigmoid
     %run or paste into a notebook cell    # the same check and timing
 
-load_inline compiles the CUDA and C++ sources on the first import. From top to bottom: the formula, the
-GPU kernel, the CPU loop, the call (from a Python tensor to a kernel and back), the build, the public
-functions, the self-check and the timing.
+load_inline compiles the CUDA and C++ sources on the first import. From top to bottom: the formula,
+the GPU kernel, the CPU loop, the call (from a Python tensor to a kernel and back), the build, the
+public functions, the self-check and the timing.
 """
 
 import argparse
@@ -46,9 +46,7 @@ with warnings.catch_warnings():
     import torch
     from torch.autograd import forward_ad, profiler
 
-# --------------------------------------------------------------------------------------------------
-# The formula, shared by both devices
-# --------------------------------------------------------------------------------------------------
+# ---- The formula, shared by both devices --------------------------------------------------------
 
 FORMULA_SOURCE = r"""
 #include <cmath>
@@ -72,7 +70,7 @@ INLINE double reciprocal(double d) {
 }
 constexpr bool kCoarseReciprocal = true;  // in double
 #else
-#define INLINE static inline
+#define INLINE static inline __attribute__((always_inline))
 INLINE float reciprocal(float d) { return 1 / d; }
 INLINE double reciprocal(double d) { return 1 / d; }
 constexpr bool kCoarseReciprocal = false;
@@ -185,9 +183,7 @@ struct Layout {
 };
 """
 
-# --------------------------------------------------------------------------------------------------
-# The GPU kernel and its launch
-# --------------------------------------------------------------------------------------------------
+# ---- The GPU kernel and its launch --------------------------------------------------------------
 
 CUDA_SOURCE = r"""
 struct Half {
@@ -331,9 +327,9 @@ struct Gpu {  // what the launch asks of each
   }
 };
 
-// A launch is false where there is no kernel for it: torch.sigmoid takes the call.
+// Each function is false where there is no kernel for the call or CUDA did not start it.
 template <class T>
-struct Call {
+struct GpuCall {
   T* out;
   const T* in;
   const Layout& layout;
@@ -342,8 +338,10 @@ struct Call {
   template <int bytes, int count, int ndim>
   bool launch(int shared_bytes = 0) const {
     constexpr int size = bytes / sizeof(T);
-    const int64_t units = layout.numel / size;
-    const int tail = layout.numel % size;
+    // Indices have 32 bits, and a division takes 31 of them.
+    if (layout.numel / size > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
+    const uint32_t units = layout.numel / size;
+    const uint32_t tail = layout.numel % size;
     Dims<ndim> dims{layout.ndim > 2 ? layout.ndim : 2};
     for (int d = 0; d < ndim && d < dims.count; d++) {
       const bool given = d < layout.ndim;
@@ -351,11 +349,10 @@ struct Call {
       dims.dim[d].set(given ? layout.size[d] / elements : 1,
                       given ? layout.stride[d] * elements : 0);
     }
-    if (units > INT32_MAX) return false;  // indices have 32 bits
     const unsigned grid = (units + tail + kBlock * count - 1) / (kBlock * count);
-    const auto function = kernel<T, bytes, count, ndim>;
-    function<<<grid, kBlock, shared_bytes, stream>>>(out, in, units, tail, dims);
-    return cudaGetLastError() == cudaSuccess;
+    void* arguments[] = {(void*)&out, (void*)&in, (void*)&units, (void*)&tail, &dims};
+    const auto function = (const void*)kernel<T, bytes, count, ndim>;
+    return cudaLaunchKernel(function, grid, kBlock, arguments, shared_bytes, stream) == cudaSuccess;
   }
   template <int bytes, int count>
   bool launch_view() const {
@@ -366,9 +363,9 @@ struct Call {
   }
   // By the widest unit that every row of both tensors is made of: 16 bytes, 4 or an element. A
   // thread moves 16 bytes, or 32 where that is faster: views (8 % on an expanded row), and dense
-  // tensors of 4 and 8 bytes an element that fill a wave of blocks and, with their output, fit in
-  // the L2 cache (up to 9 %).
-  bool launch(const Gpu& gpu) const {
+  // tensors of 4 and 8 bytes an element that nearly fill a wave of blocks and, with their output,
+  // fit in the L2 cache (up to 9 %).
+  bool start(const Gpu& gpu) const {
     constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
     const bool dense = layout.is_dense();
     uint64_t all = uintptr_t(out) | uintptr_t(in);
@@ -393,32 +390,25 @@ struct Call {
   }
 };
 
-// Whether a kernel was started. The tensors' device is current during the launch.
+// Whether a kernel was started. The tensors' device has to be current.
 extern "C" bool sigmoid_inline_cuda(Dtype dtype, void* out, const void* in, const Layout& layout,
-                                    int device, void* stream_) {
+                                    int device, void* stream) {
   static thread_local Gpu gpus[64];
   Gpu& gpu = gpus[device % 64];
   if (gpu.device != device) gpu = Gpu(device);
-  const auto stream = static_cast<cudaStream_t>(stream_);
-  int current = device;
-  if (cudaGetDevice(&current) != cudaSuccess) return false;
-  if (current != device && cudaSetDevice(device) != cudaSuccess) return false;
-  const auto run = [&](auto* to) {
+  const auto start = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
-    return Call<T>{to, static_cast<const T*>(in), layout, stream}.launch(gpu);
+    const auto cuda_stream = static_cast<cudaStream_t>(stream);
+    return GpuCall<T>{to, static_cast<const T*>(in), layout, cuda_stream}.start(gpu);
   };
-  const bool started = dtype == Dtype::kFloat      ? run(static_cast<float*>(out))
-                       : dtype == Dtype::kDouble   ? run(static_cast<double*>(out))
-                       : dtype == Dtype::kBFloat16 ? run(static_cast<BFloat16*>(out))
-                                                   : run(static_cast<Half*>(out));
-  if (current != device) cudaSetDevice(current);
-  return started;
+  if (dtype == Dtype::kFloat) return start(static_cast<float*>(out));
+  if (dtype == Dtype::kDouble) return start(static_cast<double*>(out));
+  if (dtype == Dtype::kBFloat16) return start(static_cast<BFloat16*>(out));
+  return start(static_cast<Half*>(out));
 }
 """
 
-# --------------------------------------------------------------------------------------------------
-# The CPU loop
-# --------------------------------------------------------------------------------------------------
+# ---- The CPU loop -------------------------------------------------------------------------------
 
 CPU_SOURCE = r"""
 #include <sys/mman.h>
@@ -431,6 +421,7 @@ CPU_SOURCE = r"""
 
 constexpr int64_t kTile = 2048;         // elements; a tile stays in the L1 cache
 constexpr int64_t kGrain = 16 * kTile;  // a thread takes at least, as in at::TensorIterator
+constexpr int64_t kLongRow = 64;        // elements
 // malloc takes an output of this size fresh from the system, with a page fault for each page: with
 // huge pages the call is 2.5 times as fast on two cores. Smaller outputs are recycled.
 constexpr int64_t kHugePagesBytes = 32 << 20;
@@ -439,9 +430,16 @@ INLINE float compute(float x) { return sigmoid<true>(x); }
 INLINE double compute(double x) { return sigmoid<true>(x); }
 INLINE BFloat16 compute(BFloat16 x) { return round_to_bfloat16(sigmoid<false>(widen(x))); }
 
-// Copies `count` elements of the input, from element `first` of the output's order on, to `tile`.
 template <class T>
-static void gather(const Layout& layout, const T* in, int64_t first, int64_t count, T* tile) {
+static void compute_row(const T* in, T* out, int64_t count) {
+#pragma GCC ivdep  // `in` is `out` or apart from it
+  for (int64_t n = 0; n < count; n++) out[n] = compute(in[n]);
+}
+
+// Computes `count` elements of `out`, whose first is number `first` of the output. Long rows are
+// computed where they lie, and a repeated value once; others are copied and computed in place.
+template <class T>
+static void compute_tile(const Layout& layout, const T* in, int64_t first, int64_t count, T* out) {
   int64_t at[kMaxDims];
   for (int d = 0; d < layout.ndim; d++) {
     at[d] = first % layout.size[d];
@@ -449,16 +447,18 @@ static void gather(const Layout& layout, const T* in, int64_t first, int64_t cou
     in += at[d] * layout.stride[d];
   }
   const int64_t stride = layout.stride[0];
-  while (true) {
-    const int64_t piece = std::min(layout.size[0] - at[0], count);
-    if (stride == 1) {
-      memcpy(tile, in, piece * sizeof(T));
+  const bool direct = stride == 1 && layout.size[0] >= kLongRow;
+  for (int64_t done = 0, piece; done < count; done += piece) {
+    piece = std::min(layout.size[0] - at[0], count - done);
+    if (stride == 0) {
+      std::fill_n(out + done, piece, compute(*in));
+    } else if (direct) {
+      compute_row(in, out + done, piece);
+    } else if (stride == 1) {
+      memcpy(out + done, in, piece * sizeof(T));
     } else {
-      for (int64_t n = 0; n < piece; n++) tile[n] = in[n * stride];
+      for (int64_t n = 0; n < piece; n++) out[done + n] = in[n * stride];
     }
-    tile += piece;
-    count -= piece;
-    if (count == 0) return;
     in -= at[0] * stride;  // to the start of the next row
     at[0] = 0;
     for (int d = 1; d < layout.ndim; d++) {
@@ -468,6 +468,7 @@ static void gather(const Layout& layout, const T* in, int64_t first, int64_t cou
       at[d] = 0;
     }
   }
+  if (stride != 0 && !direct) compute_row(out, out, count);
 }
 
 template <class T>
@@ -476,18 +477,12 @@ struct CpuCall {
   const T* in;
   const Layout& layout;
 
-  // From tile `begin` to `end`: what is not dense is copied to the output, then computed in place.
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
     const int64_t last = std::min(end * kTile, call.layout.numel);
-    const bool dense = call.layout.is_dense();
     for (int64_t first = begin * kTile; first < last; first += kTile) {
       const int64_t count = std::min(kTile, last - first);
-      T* const to = call.out + first;
-      const T* const from = dense ? call.in + first : to;
-      if (!dense) gather(call.layout, call.in, first, count, to);
-#pragma GCC ivdep  // `from` is `to` or apart from it
-      for (int64_t n = 0; n < count; n++) to[n] = compute(from[n]);
+      compute_tile(call.layout, call.in, first, count, call.out + first);
     }
   }
 
@@ -519,9 +514,7 @@ static bool run_cpu(Dtype dtype, void* out, const void* in, const Layout& layout
 }
 """
 
-# --------------------------------------------------------------------------------------------------
-# The call: from a Python tensor to output, layout and kernel, and back
-# --------------------------------------------------------------------------------------------------
+# ---- The call: from a Python tensor to output, layout and kernel, and back ----------------------
 
 # A built-in function on the tensor's handle: a call through the dispatcher costs the host more than
 # torch.sigmoid itself. What it may not skip is whatever intercepts operators: Tensor::is_plain.
@@ -575,7 +568,13 @@ namespace torch::autograd::impl {
 void bump_version(const at::Tensor&);
 }
 PyObject* THPVariable_Wrap(const at::TensorBase&);
-extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
+struct CUDAGuardOpaque;
+using CUDAGuardHandle = CUDAGuardOpaque*;
+extern "C" {
+AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
+AOTITorchError aoti_torch_create_cuda_guard(int32_t device, CUDAGuardHandle* guard);
+AOTITorchError aoti_torch_delete_cuda_guard(CUDAGuardHandle guard);
+}
 extern "C" bool sigmoid_inline_cuda(Dtype, void*, const void*, const Layout&, int, void*);
 
 // A Python tensor as a handle, and back: by PyTorch's shims where it has them. Before 2.14 by what
@@ -738,8 +737,12 @@ static bool run(Dtype dtype, const Tensor& x, AtenTensorHandle output, const Lay
 #if HAS_CUDA
   if (x.is_cuda()) {
     void* stream = nullptr;
-    aoti_torch_get_current_cuda_stream(x.device, &stream);
-    return sigmoid_inline_cuda(dtype, out, x.data, layout, x.device, stream);
+    CUDAGuardHandle guard = nullptr;
+    if (aoti_torch_get_current_cuda_stream(x.device, &stream)) return false;
+    if (aoti_torch_create_cuda_guard(x.device, &guard)) return false;
+    const bool started = sigmoid_inline_cuda(dtype, out, x.data, layout, x.device, stream);
+    aoti_torch_delete_cuda_guard(guard);
+    return started;
   }
 #endif
   return run_cpu(dtype, out, x.data, layout);
@@ -759,7 +762,7 @@ static AtenTensorHandle into_new(Dtype dtype, const Tensor& x) {
   return nullptr;
 }
 
-// Whether `y`, torch.sigmoid's `out`, is filled. Where not, torch.sigmoid's rules apply.
+// Whether torch.sigmoid's `out` is filled. Where not, torch.sigmoid's rules apply.
 static bool into(const Tensor& y, Dtype dtype, const Tensor& x) {
   if (x.dtype != y.dtype || x.device_type != y.device_type || x.device != y.device) return false;
   if (x.ndim != y.ndim || !std::equal(x.size, x.size + x.ndim, y.size)) return false;
@@ -776,32 +779,35 @@ static bool into(const Tensor& y, Dtype dtype, const Tensor& x) {
   return true;
 }
 
-// Elements from which autograd records a kernel of this file. A backward in Python costs the host 5
-// us on the CPU and 20 us on the GPU more than torch.sigmoid's: 0.8x of its forward and backward
-// below.
+// Elements from which autograd records a kernel of this file. Its backward, in Python, costs the
+// host 5 us more than torch.sigmoid's on the CPU, 20 us on the GPU: small tensors would train at
+// 0.8x.
 constexpr int64_t kRecordedCpu = 1 << 20, kRecordedCuda = 1 << 24;
 
 // sigmoid(x) or sigmoid(x, out): the result; True where autograd has to record the call; None where
 // torch.sigmoid has to take it.
 static PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t count) {
   PyObject* const none = &_Py_NoneStruct;
-  if (!is_tensor(arguments[0])) return Py_NewRef(none);
+  PyObject* const out = count == 2 ? arguments[1] : nullptr;
+  if (!is_tensor(arguments[0]) || (out && !is_tensor(out))) return Py_NewRef(none);
+  bool contiguous = true;
+  if (out) aoti_torch_is_contiguous(Handle(out).handle, &contiguous);
+  if (!contiguous) return Py_NewRef(none);  // first, as torch.sigmoid is to lose no time
   Tensor x(arguments[0]);
   Dtype dtype;
   if (!x.find_kernel(&dtype)) return Py_NewRef(none);
-  if (count == 2) {
-    if (!is_tensor(arguments[1])) return Py_NewRef(none);
-    Tensor y(arguments[1]);
-    return Py_NewRef(y.find_kernel(&dtype) && into(y, dtype, x) ? arguments[1] : none);
+  if (out) {
+    Tensor y(out);
+    return Py_NewRef(y.find_kernel(&dtype) && into(y, dtype, x) ? out : none);
   }
   if (x.wants_gradient() && x.has(x.effective, Tensor::Key::AutogradFunctionality)) {
     const bool large = x.numel >= (x.is_cuda() ? kRecordedCuda : kRecordedCpu);
     return Py_NewRef(large ? &_Py_TrueStruct : none);
   }
-  const AtenTensorHandle y = into_new(dtype, x);
-  if (!y) return Py_NewRef(none);
-  PyObject* const result = to_python(y);
-  aoti_torch_delete_tensor_object(y);
+  const AtenTensorHandle output = into_new(dtype, x);
+  if (!output) return Py_NewRef(none);
+  PyObject* const result = to_python(output);
+  aoti_torch_delete_tensor_object(output);
   return result;
 }
 
@@ -813,9 +819,7 @@ extern "C" PyObject* sigmoid_inline_function(PyObject* type, size_t offset) {
 }
 """
 
-# --------------------------------------------------------------------------------------------------
-# The build: a library per sources, versions and hardware, compiled once and then only loaded
-# --------------------------------------------------------------------------------------------------
+# ---- The build: a library per sources, versions and hardware, compiled once and then only loaded
 
 
 def _cpu_flags():
@@ -823,7 +827,7 @@ def _cpu_flags():
     capability = torch.backends.cpu.get_cpu_capability()  # "AVX512", "AVX2", "DEFAULT", ...
     arm = platform.machine() in ("aarch64", "arm64")
     fma = arm or capability in ("AVX2", "AVX512")
-    # Without jump threading, which turns the formula's two clamps into 10 instructions instead of 4.
+    # Without jump threading, which makes 10 instructions of the formula's two clamps instead of 4.
     flags = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fno-math-errno"]
     flags += ["-fno-trapping-math", "-ffp-contract=off", "-fno-thread-jumps", "-fno-split-paths"]
     if fma and not arm:
@@ -868,17 +872,19 @@ _REMEDIES = {  # what a compiler or the system says, and what to do about it
     "unsupported GNU version": _OLDER,
     "unsupported clang version": _OLDER,
     "cannot find -lcudart": f"the CUDA runtime is missing beside nvcc: {_TOOLKIT}",
-    "No space left": "the disk is full: free some, or set TORCH_EXTENSIONS_DIR and TMPDIR to another",
+    "No space left": "the disk is full: free some of it, or set TORCH_EXTENSIONS_DIR and TMPDIR",
 }
 
 
 class _OneLine:
-    """A context that turns what is in _REMEDIES, and what the system says of files, into one line."""
+    """Turns errors in _REMEDIES, and what the system says of files, into one line."""
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, traceback):
+        if error is None:
+            return
         said = str(error)
         remedies = [remedy for sign, remedy in _REMEDIES.items() if sign in said]
         compiler = os.environ.get("CXX") or "c++"
@@ -896,8 +902,8 @@ def _digest(content):
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _open(directory, name):
-    """The library of this name, or None. The digest in its file's name vouches for what is in it."""
+def _open_library(directory, name):
+    """The library of this name, or None. The digest in the file's name vouches for its content."""
     for path in sorted(directory.glob(f"{name}-*.so")):
         if path.is_file() and path.stem == f"{name}-{_digest(path.read_bytes())}":
             return ctypes.PyDLL(str(path))
@@ -911,8 +917,8 @@ def _compile(name, cpu_flags, architectures, directory):
     scratch.mkdir()
     cuda = bool(architectures)
     gencode = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
-    # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for the
-    # compiler's name, and asks for a GPU: by NVML, CUDA stays untouched.
+    # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
+    # the compiler's name, and asks for a GPU: by NVML, CUDA stays untouched.
     environment = {
         "PATH": os.environ.get("PATH", "") + os.pathsep + os.path.dirname(sys.executable),
         "CXX": os.environ.get("CXX") or "c++",
@@ -955,7 +961,7 @@ def _key_set_offset():
     """Where a TensorImpl holds its dispatch keys, in bytes.
 
     c10/core/TensorImpl.h knows, but takes 0.6 s to compile. Here it is found: the one of a
-    TensorImpl's 26 words that holds, for each of some tensors, the keys that PyTorch says they have.
+    TensorImpl's 26 words that holds, for each of some tensors, the keys that PyTorch says it has.
     """
     x = torch.empty(1, device="cpu")
     offsets = set(range(0, 26 * 8, 8))
@@ -983,25 +989,33 @@ def _load(architectures):
             f"sigmoid_inline: PyTorch {version} is older than 2.10: pip install -U torch"
         )
     cpu_flags = _cpu_flags()
-    facts = [FORMULA_SOURCE, ARGUMENTS_SOURCE, CUDA_SOURCE, CPU_SOURCE, CALL_SOURCE, version]
+    facts = [
+        FORMULA_SOURCE,
+        ARGUMENTS_SOURCE,
+        CUDA_SOURCE,
+        CPU_SOURCE,
+        CALL_SOURCE,
+        version,
+        torch.version.cuda,
+    ]
     facts += [platform.machine(), cpu_flags, architectures]
     facts += [os.environ.get(k) for k in ("CC", "CXX", "CUDA_HOME", "TORCH_CUDA_ARCH_LIST")]
     name = "sigmoid_inline_" + _digest(repr(facts).encode())
-    cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.join(cache, "torch_extensions")
     directory = Path(root, "sigmoid_inline").absolute()
     with _OneLine():
         if root.startswith("~"):
             raise OSError("there is no home directory")
-        library = _open(directory, name)
+        library = _open_library(directory, name)
         if library is None:
             directory.mkdir(parents=True, exist_ok=True)
             with open(directory / "lock", "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
-                library = _open(directory, name)
+                library = _open_library(directory, name)
                 if library is None:
                     _compile(name, cpu_flags, architectures, directory)
-                    library = _open(directory, name)
+                    library = _open_library(directory, name)
     function = library.sigmoid_inline_function
     function.restype = ctypes.py_object
     function.argtypes = [ctypes.py_object, ctypes.c_size_t]
@@ -1010,9 +1024,7 @@ def _load(architectures):
 
 _sigmoid = _load(_gpu_architectures())
 
-# --------------------------------------------------------------------------------------------------
-# The public functions
-# --------------------------------------------------------------------------------------------------
+# ---- The public functions -----------------------------------------------------------------------
 
 _is_tracing = torch.compiler.is_dynamo_compiling
 
@@ -1038,17 +1050,17 @@ class _Recorded(torch.autograd.Function):
 def sigmoid(input, *, out=None):
     """torch.sigmoid(input), at the memory limit.
 
-    A plain call runs on a kernel of this file: a torch.Tensor of float32, float64, bfloat16 or (on the
-    GPU) float16, of any shape and strides, on the CPU or an NVIDIA GPU. torch.sigmoid takes
+    A plain call runs on a kernel of this file: a torch.Tensor of float32, float64, bfloat16 or (on
+    the GPU) float16, of any shape and strides, on the CPU or an NVIDIA GPU. torch.sigmoid takes
 
     - torch.compile: Inductor fuses sigmoid with its neighbours, which saves more than any kernel;
     - what wants to see torch.sigmoid: function and dispatch modes, tracers, torch.func,
       functionalisation, forward-mode AD, subclasses (DTensor, Parameter, FakeTensor);
-    - what autograd records, below 2^20 elements on the CPU and 2^24 on the GPU: a backward in Python
-      would cost more than the kernel saves;
+    - what autograd records, below 2^20 elements on the CPU and 2^24 on the GPU: a backward in
+      Python costs more than the kernel saves;
     - what has no kernel: other dtypes, devices and layouts, negative views, more than 8 dimensions
-      that do not merge (3 on the GPU where rows are odd), 2^31 units of a view on the GPU;
-    - `out` of another dtype, shape or device, not dense, or overlapping the input in part.
+      that do not merge (on the GPU 3, unless rows are made of 16-byte vectors);
+    - `out` of another dtype, shape or device, not contiguous, or overlapping the input in part.
 
     Args:
         input: what torch.sigmoid takes.
@@ -1097,9 +1109,7 @@ def get_init_inputs():
     return []
 
 
-# --------------------------------------------------------------------------------------------------
-# The self-check, the timing and the command line
-# --------------------------------------------------------------------------------------------------
+# ---- The self-check, the timing and the command line --------------------------------------------
 
 # The largest error allowed: float64's reference is torch.sigmoid, which errs by up to 2 ulp itself.
 _BOUND_ULP = {torch.float32: 1, torch.bfloat16: 1, torch.float16: 1, torch.float64: 3}
@@ -1109,16 +1119,15 @@ _GRAPH_CALLS = 32
 
 
 def ulp(exact, dtype):
-    """The unit in the last place of `dtype` at each element of `exact` (float64), or at its subnormals."""
+    """The unit in the last place of `dtype` at each element of `exact`, which is float64."""
     info = torch.finfo(dtype)
-    # Not torch.ldexp, which is wrong on another GPU than the current one (PyTorch 2.11).
-    power = torch.exp2(torch.frexp(exact)[1].double() - 1)
-    return power.mul_(info.eps).clamp_(min=info.smallest_normal * info.eps)
+    exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1]
+    return torch.exp2(exponent.double() - 1).mul_(info.eps)  # ldexp: wrong on GPU 1 in PyTorch 2.11
 
 
 def max_error_ulp(y, x):
-    """Largest error of `y`, of the shape of `x`, in ulp of its dtype against torch.sigmoid in float64;
-    inf where one of them is NaN and the other is not."""
+    """Largest error of `y`, in ulp of its dtype, against torch.sigmoid(x) in float64; inf where one
+    of them is NaN and the other is not."""
     worst = 0.0
     blocks = zip(y.reshape(-1).split(_BLOCK), x.reshape(-1).split(_BLOCK))
     for y_block, x_block in blocks if x.numel() else ():
@@ -1130,7 +1139,7 @@ def max_error_ulp(y, x):
 
 
 def _special_values(dtype, device):
-    """Infinities, NaN, zeros, subnormals, extremes, and a sweep over where the result is subnormal."""
+    """Infinities, NaN, zeros, subnormals, extremes, and a sweep to where results are subnormal."""
     info = torch.finfo(dtype)
     edge = {torch.float16: 10, torch.float64: 709}.get(dtype, 88)
     some = [float("inf"), 0.0, info.smallest_normal, info.smallest_normal * info.eps]
@@ -1145,33 +1154,21 @@ def self_check(x):
 
     Returns (largest error of ModelNew in ulp, the same of torch.sigmoid, list of what is wrong).
     """
+    model, bound, ours, wrong = ModelNew(), _BOUND_ULP[x.dtype], 0.0, []
+    special = _special_values(x.dtype, x.device)
     poison = torch.full_like(x, float("nan"))  # freed for the output: what is left unwritten shows
     del poison
-    special = _special_values(x.dtype, x.device)
-    inputs = [x, special, *(special[i : i + n] for i in (1, 2, 3) for n in (1, 7, 33, 1025))]
-    model, ours, wrong = ModelNew(), 0.0, []
-    for view in inputs:
+    for view in (x, special, *(special[i : i + n] for i in (1, 2, 3) for n in (1, 7, 33, 1025))):
         y = model(view)
         error = max_error_ulp(y, view)
         ours = max(ours, error)
-        if error > _BOUND_ULP[x.dtype]:
-            wrong.append(
-                f"an error of {error:.2f} ulp in {tuple(view.shape)}, offset {view.storage_offset()}"
-            )
-        if (y.shape, y.stride(), y.dtype, y.device) != (
-            view.shape,
-            view.stride(),
-            x.dtype,
-            x.device,
-        ):
-            wrong.append("the output's shape, strides, dtype or device differ from the input's")
+        if error > bound or (y.stride(), y.dtype) != (view.stride(), view.dtype):
+            wrong.append(f"{error:.2f} ulp, {y.dtype}, strides {y.stride()} in {tuple(view.shape)}")
         del y
     around = torch.full((1040,), float("nan"), dtype=x.dtype, device=x.device)
     sigmoid(special[-1025:], out=around[7:-8])
-    if not (
-        around[:7].isnan().all() and around[-8:].isnan().all() and not around[7:-8].isnan().any()
-    ):
-        wrong.append("wrote outside the output, or not all of it")
+    if around.isnan().nonzero().flatten().tolist() != [*range(7), *range(1032, 1040)]:
+        wrong.append("wrote outside of the output, or not all of it")
     return ours, max(max_error_ulp(torch.sigmoid(t), t) for t in (x, special)), wrong
 
 
@@ -1196,9 +1193,6 @@ def measure(contenders, device, trials, calls=1):
         event.record()
         return event
 
-    def microseconds(start, end):
-        return (start.elapsed_time(end) * 1e3 if cuda else (end - start) * 1e6) / calls
-
     for _ in range(3 + trials):  # without waiting in between: the GPU never idles
         for name, function in contenders.items():
             start = now()
@@ -1207,7 +1201,8 @@ def measure(contenders, device, trials, calls=1):
             spans[name].append((start, now()))
     if cuda:
         torch.cuda.synchronize()
-    return {name: [microseconds(*span) for span in spans[name][3:]] for name in contenders}
+    milliseconds = (lambda a, b: a.elapsed_time(b)) if cuda else (lambda a, b: (b - a) * 1e3)
+    return {name: [milliseconds(*s) * 1e3 / calls for s in spans[name][3:]] for name in spans}
 
 
 def _replay(function):
@@ -1223,7 +1218,7 @@ def _replay(function):
 
 
 def _time_call(x, args):
-    """{contender: microseconds} of a call on `x`, from a CUDA graph where the host would be timed."""
+    """{contender: microseconds} of a call on `x`, from a CUDA graph where it is short."""
     contenders = {"ModelNew": ModelNew(), "torch.sigmoid": torch.sigmoid}
     if args.compile:
         torch.compiler.reset()  # else its limit of recompilations would turn it into torch.sigmoid
@@ -1237,22 +1232,19 @@ def _time_call(x, args):
     return {name: [us / _GRAPH_CALLS for us in values] for name, values in times.items()}
 
 
-def _print_head(title):
-    print(
-        f"\n{title:32}{'us':>10}{'spread':>8}{'torch us':>10}{'ratio':>8}{'GB/s':>7}{'of copy':>9}"
-    )
+_HEAD = f"{'us':>10}{'spread':>8}{'torch us':>10}{'ratio':>8}{'GB/s':>7}{'of copy':>9}"
 
 
 def _print_case(case, times, moved=None):
-    """A line of the table: {contender: microseconds}, and the bytes that a call reads and writes."""
-    median = {name: statistics.median(us) for name, us in times.items()}
-    ours, theirs = median["ModelNew"], median["torch.sigmoid"]
-    spread = (max(times["ModelNew"]) - min(times["ModelNew"])) / ours
-    line = f"{case:32}{ours:10.2f}{spread:8.1%}{theirs:10.2f}{theirs / ours:7.3f}x"
+    """A line of the table: {contender: microseconds}, and the bytes that a call moves."""
+    ours, theirs = times["ModelNew"], times["torch.sigmoid"]
+    us = statistics.median(ours)
+    line = f"{case:32}{us:10.2f}{(max(ours) - min(ours)) / us:8.1%}"
+    line += f"{statistics.median(theirs):10.2f}{statistics.median(theirs) / us:7.3f}x"
     if moved:
-        line += f"{moved / ours / 1e3:7.0f}{median['copy'] / ours:9.1%}"
-    if "torch.compile" in median:
-        line += f"  compiled {median['torch.compile'] / ours:.3f}x"
+        line += f"{moved / us / 1e3:7.0f}{statistics.median(times['copy']) / us:9.1%}"
+    if "torch.compile" in times:
+        line += f"  compiled {statistics.median(times['torch.compile']) / us:.3f}x"
     print(line)
 
 
@@ -1262,7 +1254,7 @@ def _layouts(device, dtype):
     largest, n = 25, 1 << 24
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        largest = int(0.4 * free / dtype.itemsize).bit_length() - 1
+        largest = int(0.3 * free / dtype.itemsize).bit_length() - 1
         n = 1 << min(largest - 2, 28)
     for exponent in sorted({*range(10, largest, 2), 21, 23, largest}):
         yield f"2^{exponent}", new(1 << exponent)
@@ -1284,9 +1276,8 @@ def _layouts(device, dtype):
 
 
 def _eager(device, dtype):
-    """Yields (name, the way of ModelNew, that of torch.sigmoid): calls that the host decides."""
+    """Yields (name, a call here, the same of torch.sigmoid): what the host's time decides."""
     new = functools.partial(torch.rand, device=device, dtype=dtype)
-
     for exponent in (0, 10, 12, 16, 20, 22, 23):
         n = 1 << exponent
         x, y, view, leaf = new(n), new(n), new(n, 2)[:, 0], new(n, requires_grad=True)
@@ -1294,40 +1285,39 @@ def _eager(device, dtype):
         def train(function):
             function(leaf).backward(y)
 
-        for name, tensor, options in (
-            ("x", x, {}),
-            ("x, out=y", x, {"out": y}),
-            ("x, out=x", x, {"out": x}),
-            ("view", view, {}),
-            ("view, out=view", view, {"out": view}),
+        calls = {
+            "sigmoid(x)": [functools.partial(f, x) for f in (sigmoid, torch.sigmoid)],
+            "ModelNew()(x)": [functools.partial(f(), x) for f in (ModelNew, torch.nn.Sigmoid)],
+            "sigmoid(view)": [functools.partial(f, view) for f in (sigmoid, torch.sigmoid)],
+            "forward and backward": [functools.partial(train, f) for f in (sigmoid, torch.sigmoid)],
+        }
+        for name, a, out in (
+            ("x, out=y", x, y),
+            ("x, out=x", x, x),
+            ("view, out=view", view, view),
         ):
-            ways = [functools.partial(f, tensor, **options) for f in (sigmoid, torch.sigmoid)]
-            yield f"sigmoid({name}), 2^{exponent}", *ways
-        ways = [functools.partial(module, x) for module in (ModelNew(), torch.nn.Sigmoid())]
-        yield f"ModelNew()(x), 2^{exponent}", *ways
-        ways = [functools.partial(train, f) for f in (sigmoid, torch.sigmoid)]
-        yield f"forward and backward, 2^{exponent}", *ways
+            ways = [functools.partial(f, a, out=out) for f in (sigmoid, torch.sigmoid)]
+            calls[f"sigmoid({name})"] = ways
+        for name, ways in calls.items():
+            yield f"{name}, 2^{exponent}", *ways
 
 
 def _sweep(args):
-    """Sizes and layouts, each checked and then timed beside torch.sigmoid and a copy; eager loops."""
+    """Sizes and layouts, each checked, then timed beside torch.sigmoid and a copy; eager loops."""
     status = 0
-    print(
-        f"{_machine(args)}\nmedians of {args.trials} interleaved rounds; GB/s: bytes read and written"
-    )
-    print(
-        "GPU: sizes to 2^24 are replayed from a CUDA graph; eager: 100 calls in a loop are timed at once"
-    )
+    print(_machine(args))
+    print(f"medians of {args.trials} interleaved rounds; GB/s counts bytes read and written")
+    print("on a GPU sizes to 2^24 are replayed from a CUDA graph; eager: loops of 100 calls")
     for name in [args.dtype] if args.dtype else _DTYPES:
         dtype = _DTYPES[name]
-        _print_head(name)
+        print(f"\n{name:32}{_HEAD}")
         for case, x in _layouts(args.device, dtype):
             error = max_error_ulp(sigmoid(x), x)
             if error > _BOUND_ULP[dtype] and _sigmoid(x) is not None:
                 print(f"{case:32}FAILED: an error of {error:.2f} ulp")
                 status = 1
             _print_case(case, _time_call(x, args), 2 * x.numel() * dtype.itemsize)
-        _print_head(f"{name}, eager")
+        print(f"\n{name + ', eager':32}{_HEAD}")
         for case, ours, theirs in _eager(args.device, dtype):
             ways = {"ModelNew": ours, "torch.sigmoid": theirs}
             _print_case(case, measure(ways, args.device, args.trials, calls=100))
@@ -1360,7 +1350,7 @@ def _headline(args):
     print(f"{_machine(args)}\n{title}: {moved / 2e6:,.0f} MB read, as many written")
     if total < rows:
         print(f"memory for {total} of {rows} rows: taking those")
-    if _sigmoid(x[:1]) is None:
+    if _sigmoid(x) is None:
         print("check   nothing: torch.sigmoid takes this data type here, and is what is timed")
     else:
         ours, theirs, wrong = self_check(x)
@@ -1372,11 +1362,9 @@ def _headline(args):
             return 1
         print("check   every element, special values, odd lengths and offsets: all right")
     times = {name: over_ranks(us, "MAX") for name, us in _time_call(x, args).items()}
-    _print_head("")
+    print(f"\n{'':32}{_HEAD}")
     _print_case(title, times, moved)
-    print(
-        f"\nmedians of {args.trials} interleaved calls; GB/s: bytes read and written; copy: x.clone()"
-    )
+    print(f"\nmedians of {args.trials} interleaved calls; GB/s counts bytes read and written")
     if args.ranks > 1:
         print(f"times of the slowest of {args.ranks} ranks, GB/s of all together")
         torch.distributed.destroy_process_group()
@@ -1399,7 +1387,7 @@ def _parse(argv):
     parser = argparse.ArgumentParser(
         prog="sigmoid_inline.py",
         usage=argparse.SUPPRESS,
-        description="Checks the kernels against float64; times them beside torch.sigmoid and a copy.",
+        description="Checks the kernels against float64 and times them beside torch.sigmoid.",
     )
     add = parser.add_argument
     add(
@@ -1436,7 +1424,7 @@ def _parse(argv):
 
 
 def main(argv):
-    """Runs the self-check and the timing; returns the exit status, 1 where the check finds anything."""
+    """Runs the check and the timing; returns the exit status, 1 where the check finds anything."""
     args = _parse(argv)
     with contextlib.ExitStack() as stack:
         if args.device.type == "cuda":
