@@ -23,7 +23,6 @@ import io
 import logging
 import os
 import platform
-import shlex
 import shutil
 import signal
 import statistics
@@ -625,8 +624,8 @@ struct Tensor : Handle {
   using Keys = c10::DispatchKeySet;
   using Key = c10::DispatchKey;
   const c10::TensorImpl* impl = *reinterpret_cast<const c10::TensorImpl* const*>(handle);
-  Keys keys;       // the tensor's own
-  Keys effective;  // with those that the thread includes, without those that it excludes
+  Keys keys;       // the tensor's own, without those that the thread excludes
+  Keys effective;  // and with those that it includes
   int64_t ndim, numel, *size, *stride;
   int32_t dtype, device_type, device;
   const void* data;
@@ -635,8 +634,8 @@ struct Tensor : Handle {
     uint64_t raw;
     memcpy(&raw, reinterpret_cast<const char*>(impl) + key_set_offset, sizeof raw);
     const c10::impl::LocalDispatchKeySet thread = c10::impl::tls_local_dispatch_key_set();
-    keys = Keys(Keys::RAW, raw);
-    effective = (keys | thread.included_) - thread.excluded_;
+    keys = Keys(Keys::RAW, raw) - thread.excluded_;
+    effective = keys | (thread.included_ - thread.excluded_);
   }
 
   bool has(Keys set, Key key) const { return set.has_any(Keys(key)); }
@@ -666,7 +665,7 @@ struct Tensor : Handle {
     torch_get_const_data_ptr(handle, &data);
     const int n = std::find(dtypes, dtypes + 4, dtype) - dtypes;
     *kernel = Dtype(n);
-    if (ndim > kMaxTensorDims) return false;
+    if (numel == 0 || ndim > kMaxTensorDims) return false;
     return is_cuda() ? HAS_CUDA && n < 4 : HAS_CPU && n < 3;  // float16 on the CPU: torch.sigmoid's
   }
 
@@ -690,12 +689,12 @@ static void output_strides(const Tensor& x, int64_t* stride) {
     for (int64_t n = x.ndim - 1; n >= 0; n--) {
       const int64_t d = order ? order[n] : n;
       stride[d] = next;
-      next *= std::max<int64_t>(x.size[d], 1);
+      next *= x.size[d];
     }
     return x.has_strides(stride);
   };
   constexpr int64_t kChannelsLast[] = {0, 2, 3, 1};
-  if (lay_out(nullptr) || x.numel == 0 || (x.ndim == 4 && lay_out(kChannelsLast))) return;
+  if (lay_out(nullptr) || (x.ndim == 4 && lay_out(kChannelsLast))) return;
   const size_t ndim = x.ndim;
   const auto dense = at::infer_dense_strides({x.size, ndim}, {x.stride, ndim});
   // A tensor that is dense in any order keeps its strides, those of dimensions of size 1 too.
@@ -713,7 +712,7 @@ static bool make_layout(const Tensor& x, const int64_t* out_stride, Layout* layo
   std::sort(order, end, [=](int a, int b) { return out_stride[a] < out_stride[b]; });
   *layout = {x.numel, 1, {1}, {1}};
   int64_t dense = 1;
-  for (const int* d = order; d < end && x.numel > 0; d++) {
+  for (const int* d = order; d < end; d++) {
     if (out_stride[*d] != dense) return false;
     dense *= x.size[*d];
     int last = layout->ndim - 1;
@@ -732,7 +731,6 @@ static bool make_layout(const Tensor& x, const int64_t* out_stride, Layout* layo
 // False where the kernel did not start.
 static bool run(Dtype dtype, const Tensor& x, AtenTensorHandle output, const Layout& layout) {
   void* out = nullptr;
-  if (x.numel == 0) return true;
   if (aoti_torch_get_data_ptr(output, &out) != AOTI_TORCH_SUCCESS) return false;
 #if HAS_CUDA
   if (x.is_cuda()) {
@@ -768,8 +766,8 @@ static bool into(const Tensor& y, Dtype dtype, const Tensor& x) {
   if (x.ndim != y.ndim || !std::equal(x.size, x.size + x.ndim, y.size)) return false;
   if (x.wants_gradient() || y.wants_gradient()) return false;
   if (!y.has(y.keys, Tensor::Key::ADInplaceOrView)) return false;  // an inference tensor
-  const bool same = x.data == y.data && x.has_strides(y.stride);
-  const bool apart = x.end() <= y.data || y.end() <= x.data || x.numel == 0;
+  const bool same = x.data == y.data && std::equal(x.stride, x.stride + x.ndim, y.stride);
+  const bool apart = x.end() <= y.data || y.end() <= x.data;
   Layout layout;
   if (!(same || apart) || !make_layout(x, y.stride, &layout)) return false;
   const WithoutGil without_gil;
@@ -865,8 +863,10 @@ _OLDER = (
 _REMEDIES = {  # what a compiler or the system says, and what to do about it
     "Ninja is required": "ninja is missing: pip install ninja",
     "CUDA_HOME environment variable is not set": f"nvcc is missing: {_TOOLKIT}",
-    "nvcc not found": f"nvcc is missing: {_TOOLKIT}",
-    "mismatches the version that was used": f"nvcc and PyTorch differ in CUDA: {_TOOLKIT}",
+    "nvcc: not found": f"nvcc is missing: {_TOOLKIT}",
+    "nvcc: No such file": f"nvcc is missing: {_TOOLKIT}",
+    "libcudart.so": f"nvcc and PyTorch differ in CUDA: {_TOOLKIT}",
+    "ninja: error": "ninja does not take this path: set TORCH_EXTENSIONS_DIR to a plain one",
     "Unsupported gpu architecture": f"nvcc does not know this GPU: {_TOOLKIT}, or use the CPU with"
     " CUDA_VISIBLE_DEVICES= (empty)",
     "unsupported GNU version": _OLDER,
@@ -885,15 +885,14 @@ class _OneLine:
     def __exit__(self, kind, error, traceback):
         if error is None:
             return
-        said = str(error)
+        said = f"{error} {error.__cause__}"
         remedies = [remedy for sign, remedy in _REMEDIES.items() if sign in said]
         compiler = os.environ.get("CXX") or "c++"
-        if not any(map(shutil.which, (compiler, *shlex.split(compiler)[:1]))):
+        if " " in compiler or shutil.which(compiler) is None:
             remedies.append(f"the C++ compiler {compiler!r} is missing: install g++, or set CXX")
         if isinstance(error, OSError):
-            remedies.append(
-                f"{said}: set TORCH_EXTENSIONS_DIR to a directory for programs and data"
-            )
+            where = "set TORCH_EXTENSIONS_DIR to a directory for programs and data"
+            remedies.append(f"{error}: {where}")
         if isinstance(error, (OSError, RuntimeError)) and remedies:
             raise RuntimeError(f"sigmoid_inline: {remedies[0]}") from error
 
@@ -914,7 +913,7 @@ def _compile(name, cpu_flags, architectures, directory):
     """Compiles the library into `directory`; the caller holds its lock."""
     scratch = directory / "build"
     shutil.rmtree(scratch, ignore_errors=True)  # what a build that was killed has left
-    scratch.mkdir()
+    scratch.mkdir(exist_ok=True)
     cuda = bool(architectures)
     gencode = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
     # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
@@ -938,7 +937,7 @@ def _compile(name, cpu_flags, architectures, directory):
 
         start = time.perf_counter()
         load_inline(
-            name,
+            f"{name}_{time.time_ns()}",  # it remembers names, and would not build one again
             FORMULA_SOURCE + ARGUMENTS_SOURCE + CPU_SOURCE + CALL_SOURCE,
             FORMULA_SOURCE + ARGUMENTS_SOURCE + CUDA_SOURCE if cuda else None,
             extra_cflags=[*cpu_flags, f"-DHAS_CUDA={int(cuda)}"],
@@ -950,7 +949,7 @@ def _compile(name, cpu_flags, architectures, directory):
             no_implicit_headers=True,
         )
         seconds = time.perf_counter() - start
-        built = scratch / f"{name}.so"
+        (built,) = scratch.glob("*.so")
         built.replace(directory / f"{name}-{_digest(built.read_bytes())}.so")
         shutil.rmtree(scratch, ignore_errors=True)
         what = "GPU kernel for sm_" + ", sm_".join(architectures) if cuda else "CPU kernel"
@@ -1044,10 +1043,11 @@ class _Recorded(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         (y,) = ctx.saved_tensors
-        return None if grad is None else torch.ops.aten.sigmoid_backward(grad, y)
+        with torch._C.DisableTorchFunction():  # nor do PyTorch's own derivatives ask subclasses
+            return None if grad is None else torch.ops.aten.sigmoid_backward(grad, y)
 
 
-def sigmoid(input, *, out=None):
+def sigmoid(input, *more, out=None):
     """torch.sigmoid(input), at the memory limit.
 
     A plain call runs on a kernel of this file: a torch.Tensor of float32, float64, bfloat16 or (on
@@ -1058,12 +1058,13 @@ def sigmoid(input, *, out=None):
       functionalisation, forward-mode AD, subclasses (DTensor, Parameter, FakeTensor);
     - what autograd records, below 2^20 elements on the CPU and 2^24 on the GPU: a backward in
       Python costs more than the kernel saves;
-    - what has no kernel: other dtypes, devices and layouts, negative views, more than 8 dimensions
-      that do not merge (on the GPU 3, unless rows are made of 16-byte vectors);
+    - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
+      8 dimensions that do not merge (on the GPU 3, unless rows are made of 16-byte vectors);
     - `out` of another dtype, shape or device, not contiguous, or overlapping the input in part.
 
     Args:
         input: what torch.sigmoid takes.
+        more: nothing. make_fx takes functions with `*more`, and none with just a keyword `out`.
         out: as for torch.sigmoid; may be `input` itself.
 
     Returns:
@@ -1073,7 +1074,7 @@ def sigmoid(input, *, out=None):
     Raises:
         What torch.sigmoid raises for the same arguments.
     """
-    if _is_tracing() or forward_ad._current_level >= 0:
+    if _is_tracing() or more or forward_ad._current_level >= 0:
         y = None
     elif out is not None:
         y = _sigmoid(input, out)
@@ -1085,7 +1086,8 @@ def sigmoid(input, *, out=None):
     if y is True:
         y = _Recorded.apply(input)
     if y is None:
-        return torch.sigmoid(input) if out is None else torch.sigmoid(input, out=out)
+        options = {} if out is None else {"out": out}
+        return torch.sigmoid(input, *more, **options)
     return y
 
 
