@@ -250,7 +250,9 @@ def test_any_layout(device, dtype):
         y = sigmoid(x)
         check(y, x, message)
         out = torch.full_like(y, NAN, memory_format=torch.contiguous_format)
-        assert sigmoid(x, out=out) is out and equal(out, y) and equal(x, before), message
+        assert sigmoid(x, out=out) is out and equal(x, before), message
+        near = 2 * torch.finfo(dtype).eps  # another order of dimensions may be torch.sigmoid's
+        assert torch.allclose(out, y, near, 1e-30, equal_nan=True), message
         if case % 5 == 0:
             (got,) = torch.autograd.grad(sigmoid(leaf), leaf, torch.full_like(y, 3))
             assert (
@@ -532,17 +534,22 @@ def test_goes_the_way_of_torch_sigmoid(device, way, monkeypatch):
 @on_each_device
 def test_a_mode_that_nobody_thought_of(device):
     """Any key that the thread includes turns the kernel off, but for those that let it through."""
-    x, key = torch.randn(5, device=device), torch._C.DispatchKey
-    through = [key.BackendSelect, key.ADInplaceOrView, key.AutogradFunctionality, key.Dense]
-    through = sum(torch._C.DispatchKeySet(k).raw_repr() for k in through)
-    for name, key in torch._C.DispatchKey.__members__.items():
+    x, members = torch.randn(5, device=device), torch._C.DispatchKey.__members__
+    through = ("BackendSelect", "ADInplaceOrView", "AutogradFunctionality", "Dense")
+
+    def taken(guard, keys):
+        with guard(keys):
+            return sigmoid_inline._sigmoid(x) is not None
+
+    for name, key in members.items():
         keys = torch._C.DispatchKeySet(key).raw_repr()
         if keys and keys % (1 << 15) == 0 and not name.startswith("Autocast"):  # of any backend
-            with torch._C._IncludeDispatchKeyGuard(key):
-                taken = sigmoid_inline._sigmoid(x) is not None
-            assert taken == (keys & ~through == 0 and has_kernel(device, x.dtype)), name
-    with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.Dense)):
-        assert sigmoid_inline._sigmoid(x) is None
+            bits = [torch._C.DispatchKeySet(members[n]).raw_repr() for n in through]
+            passes = keys & ~sum(bits) == 0 and has_kernel(device, x.dtype)
+            with ThreadPoolExecutor(1) as thread:  # of its own: PyTorch 2.11's guard leaves keys
+                future = thread.submit(taken, torch._C._IncludeDispatchKeyGuard, key)
+            assert future.result() == passes, name
+    assert not taken(torch._C._ExcludeDispatchKeyGuard, torch._C.DispatchKeySet(members["Dense"]))
 
 
 def test_key_set_offset():
@@ -921,7 +928,7 @@ gpu() {  # of this compute capability; of the toolkit nvcc alone
 }
 runtime() {  # and a CUDA runtime of this version, with a symbol so that the linker takes it
   gpu 9; mkdir lib64
-  echo "int cudaGetDevice(int *i) { return 0; }" | library lib64/libcudart.so -Wl,-soname,$1
+  echo "int cudaLaunchKernel(void) { return 0; }" | library lib64/libcudart.so -Wl,-soname,$1
 }
 """
 OWN, TOOLKIT = "set TORCH_EXTENSIONS_DIR to a", f"install the toolkit of CUDA {torch.version.cuda}"
