@@ -30,7 +30,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.tensor.parallel as tp
-from torch._inductor.utils import run_and_get_code
+from torch._inductor.utils import fresh_cache, run_and_get_code
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.distributed import tensor as dtensor
@@ -388,7 +388,8 @@ def first_gradient(leaf, grad):
 def compiled_backward(f, x):
     torch._dynamo.reset()
     loss = f(x.requires_grad_()).sin().sum()
-    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="aot_eager")):
+    compiler = torch.compile(backend="aot_eager", fullgraph=True)
+    with torch._dynamo.compiled_autograd._enable(compiler):
         loss.backward()
     return x.grad
 
@@ -608,7 +609,8 @@ def test_compiled_call_is_one_fused_kernel(device):
     x, y = torch.randn(2, 100, device=device)
     torch._dynamo.reset()
     f = torch.compile(lambda x, y: sigmoid(x) * y + 1, fullgraph=True)
-    got, (code, *_) = run_and_get_code(f, x, y)
+    with fresh_cache():  # it does not tell one ATEN_CPU_CAPABILITY from another
+        got, (code, *_) = run_and_get_code(f, x, y)
     assert_close(got, torch.sigmoid(x) * y + 1)
     assert code.count("def triton_" if device == "cuda" else 'extern "C"') == 1
 
@@ -936,7 +938,10 @@ OWN, TOOLKIT = "set TORCH_EXTENSIONS_DIR to a", f"install the toolkit of CUDA {t
 WORKS, EITHER = "works", "works, or names the remedy"
 START_UP = {  # what is odd: the shell commands that make it so, in the cache; what the line says
     "no ninja": ("only c++", "ninja is missing: pip install ninja"),
-    "no compiler": ("only ninja", "the C++ compiler 'c++' is missing: install g++, or set CXX"),
+    "no compiler": (
+        "unset CXX; only ninja",
+        "the C++ compiler 'c++' is missing: install g++, or set CXX",
+    ),
     "no such CXX": ("CXX=/x/g++", "the C++ compiler '/x/g++' is missing: install g++, or set CXX"),
     "old PyTorch": ("FIRST='import torch; torch.__version__ = \"2.9.1\"'", "pip install -U torch"),
     "no nvcc": ("gpu 9; rm bin/nvcc", f"nvcc is missing: {TOOLKIT}"),
