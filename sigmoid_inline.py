@@ -662,10 +662,10 @@ struct Tensor : Handle {
     aoti_torch_get_dtype(handle, &dtype);
     aoti_torch_get_device_type(handle, &device_type);
     aoti_torch_get_device_index(handle, &device);
-    torch_get_const_data_ptr(handle, &data);
     const int n = std::find(dtypes, dtypes + 4, dtype) - dtypes;
     *kernel = Dtype(n);
-    if (numel == 0 || ndim > kMaxTensorDims) return false;
+    if (numel == 0 || ndim > kMaxTensorDims || torch_get_const_data_ptr(handle, &data))
+      return false;
     return is_cuda() ? HAS_CUDA && n < 4 : HAS_CPU && n < 3;  // float16 on the CPU: torch.sigmoid's
   }
 
