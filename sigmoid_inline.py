@@ -89,8 +89,8 @@ INLINE T polynomial(T u, T lowest, Rest... rest) {
 
 // q(u) of e^-u = 1 - u + u^2 q(u) for |u| <= ln 2 / 2: the polynomial with the least largest error
 // |(1 - u + u^2 q(u)) e^u - 1|, by the Remez algorithm in 200-bit arithmetic, each coefficient then
-// rounded to nearest. That error is 2^-17.5, 2^-28.3 and 2^-57.9. The tests over all floats, all
-// 16-bit values and 10^8 doubles notice a coefficient that breaks the bounds.
+// rounded to nearest. The error is 2^-17.5, 2^-28.0 and 2^-56.3 then. The tests over all floats,
+// all 16-bit values and 10^8 doubles notice a coefficient that breaks the bounds.
 template <bool exact>
 INLINE float exp_rest(float u) {
   if (!exact) return polynomial(u, 0x1.0006b4p-1f, -0x1.571caap-3f, 0x1.5225b6p-5f);
@@ -122,7 +122,7 @@ INLINE T sigmoid(T x) {
   constexpr T ln2_low = f32 ? 0x1.7f7d1cf8p-20 : 0x1.a39ef35793c76p-33;
   constexpr T to_integer = f32 ? 0x1.8p23 : 0x1.8p52;  // a sum with it ends in the integer's bits
   constexpr T scale = f32 ? 0x1p24 : 0x1p53;
-  constexpr T least = f32 ? -104.7 : -745.9;  // 2^k has exponent 0 there: 0 without an underflow
+  constexpr T least = f32 ? -104.7 : -745.9;  // power is 0 there: its exponent bits are
   constexpr T most = 40;                      // and the result rounds to 1 above
   x = x < least ? least : x;                  // written so that NaN stays NaN
   x = x > most ? most : x;
@@ -168,7 +168,7 @@ constexpr int kMaxDims = 8, kMaxGpuDims = 3;
 struct View {
   int64_t numel;
   int ndim = 1;
-  int64_t size[kMaxDims] = {1, 1, 1};
+  int64_t size[kMaxDims] = {1, 1};
   int64_t stride[kMaxDims] = {1};  // of the input, in elements
 
   bool is_dense() const { return ndim == 1 && stride[0] == 1; }
@@ -238,8 +238,8 @@ INLINE Unit<T, size> load(const T* in, const Dims& dims, uint32_t index) {
 constexpr int kBlock = 128;  // threads; 256 take 1.3 % longer in float32
 
 // Each thread computes `count` units, a block apart so that neighbouring lanes touch neighbouring
-// memory, and loads them all before it uses the first. After the last unit of a dense tensor a
-// thread each takes the `tail` elements that do not fill one. Asked for 8 blocks a multiprocessor,
+// memory, and loads them all before it uses the first. Past the last unit of a dense tensor a
+// thread each takes the `tail` elements left over. Asked for 8 blocks a multiprocessor,
 // the compiler gives float64 the registers to overlap its elements: 5 % faster in the L2 cache.
 template <class T, int bytes, int count, int ndim>
 __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? 8 : 0)
@@ -275,7 +275,7 @@ struct Gpu {  // what the launch asks of each
   int device = -1;
   int64_t l2_bytes = 0;
   int64_t wave_bytes = 0;  // of the blocks that are resident at once, 16 bytes a thread
-  int shared_bytes = 0;    // of a block, to limit how many are resident on a multiprocessor
+  int shared_bytes = 0;    // that nobody uses, to limit how many blocks are resident
 
   int64_t ask(cudaDeviceAttr attribute) const {
     int value = 0;
@@ -301,7 +301,7 @@ struct Gpu {  // what the launch asks of each
   }
 };
 
-// Each function is false where there is no kernel for the call or CUDA did not start it.
+// Each function returns false where there is no kernel for the call or CUDA did not start it.
 template <class T>
 struct GpuCall {
   T* out;
@@ -337,19 +337,19 @@ struct GpuCall {
     return view.ndim <= 2 ? launch<bytes, count, 2>() : launch<bytes, count, kMaxGpuDims>();
   }
   // By the widest unit that every row of both tensors is made of: 16 bytes, 4 or an element. A
-  // thread moves 16 bytes, or 32 where that is faster: views (8 % on an expanded row), and dense
-  // tensors of 4 and 8 bytes an element that nearly fill a wave of blocks and, with their output,
-  // fit in the L2 cache (up to 9 %).
+  // thread moves 16 bytes, or 32 where that is faster: views in units of 16 (8 % on an expanded
+  // row), and dense tensors of 4 and 8 bytes an element that nearly fill a wave of blocks and, with
+  // their output, fit in the L2 cache (up to 9 %).
   bool start(const Gpu& gpu) const {
     constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
-    uint64_t all = uintptr_t(out) | uintptr_t(in);
+    uint64_t alignment = uintptr_t(out) | uintptr_t(in);
     if (!view.is_dense()) {
-      all |= view.size[0] * kElement;
-      if (view.stride[0] != 1) all |= kElement;
-      for (int d = 1; d < view.ndim; d++) all |= view.stride[d] * kElement;
+      alignment |= view.size[0] * kElement;
+      if (view.stride[0] != 1) alignment |= kElement;
+      for (int d = 1; d < view.ndim; d++) alignment |= view.stride[d] * kElement;
     }
-    if (all % kWord != 0) return launch_by_dims<kElement, 16 / kElement>();
-    if (all % 16 != 0) return launch_by_dims<kWord, 16 / kWord>();
+    if (alignment % kWord != 0) return launch_by_dims<kElement, 16 / kElement>();
+    if (alignment % 16 != 0) return launch_by_dims<kWord, 16 / kWord>();
     const int64_t bytes = view.numel * kElement;
     const bool in_l2 = 2 * bytes <= gpu.l2_bytes;
     if (view.is_dense() && !in_l2) return launch<16, 1, 0>(gpu.shared_bytes);
@@ -361,7 +361,7 @@ struct GpuCall {
 // Whether a kernel was started. The tensors' device has to be current.
 extern "C" bool sigmoid_inline_cuda(Dtype dtype, void* out, const void* in, const View& view,
                                     int device, void* stream) {
-  static thread_local Gpu gpus[64];
+  static thread_local Gpu gpus[64];  // so that no lock is needed
   Gpu& gpu = gpus[device % 64];
   if (gpu.device != device) gpu.read(device);
   const auto start = [&](auto* to) {
@@ -379,7 +379,6 @@ extern "C" bool sigmoid_inline_cuda(Dtype dtype, void* out, const void* in, cons
 
 CPU_SOURCE = r"""
 #include <sys/mman.h>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/c/shim.h>
 #include <unistd.h>
 
@@ -387,7 +386,7 @@ CPU_SOURCE = r"""
 
 constexpr int64_t kTile = 2048;   // elements; a tile stays in the L1 cache
 constexpr int64_t kGrain = 16;    // tiles a thread takes at least, as in at::TensorIterator
-constexpr int64_t kLongRow = 64;  // elements
+constexpr int64_t kLongRow = 64;  // elements; shorter rows are copied first
 // malloc takes an output of nearly 32 MiB fresh from the system, with a fault for each page: with
 // huge pages the call is up to 2.5 times as fast on two cores. Smaller outputs are recycled.
 constexpr int64_t kHugePagesBytes = 31 << 20;
@@ -457,7 +456,7 @@ struct CpuCall {
       const uintptr_t begin = (uintptr_t(out) + page - 1) / page * page;
       madvise(reinterpret_cast<void*>(begin), uintptr_t(out) + bytes - begin, MADV_HUGEPAGE);
     }
-    const int64_t tiles = (view.numel + kTile - 1) / kTile;  // whole: threads share no cache line
+    const int64_t tiles = (view.numel + kTile - 1) / kTile;  // each one thread's
     if (tiles > kGrain) return !torch_parallel_for(0, tiles, kGrain, compute_tiles, this);
     compute_tiles(0, tiles, this);  // without PyTorch's shim one element takes 0.03 us less of 0.6
     return true;
@@ -478,7 +477,7 @@ static bool run_cpu(Dtype dtype, void* out, const void* in, const View& view) {
 # ---- The call: from a Python tensor to output, layout and kernel, and back ----------------------
 
 # A built-in function on the tensor's own C++ object: a call through the dispatcher costs the host
-# more than torch.sigmoid itself. What it may not skip is whatever intercepts operators: is_plain.
+# more than torch.sigmoid itself. Calls that something intercepts must not take it: is_plain.
 CALL_SOURCE = r"""
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/core/TensorBase.h>
@@ -521,17 +520,17 @@ extern "C" bool sigmoid_inline_cuda(Dtype, void*, const void*, const View&, int,
 // through: no mode, transform, tracer, subclass, negative view, other layout or device.
 static bool is_plain(c10::DispatchKeySet keys) {
   using Key = c10::DispatchKey;
-  const c10::DispatchKeySet known({Key::CPU, Key::CUDA, Key::Dense, Key::BackendSelect,
-                                   Key::ADInplaceOrView, Key::AutogradFunctionality,
-                                   Key::AutocastCPU, Key::AutocastCUDA});
+  const c10::DispatchKeySet known({Key::CPU, Key::CUDA, Key::BackendSelect, Key::ADInplaceOrView,
+                                   Key::AutogradFunctionality, Key::AutocastCPU,
+                                   Key::AutocastCUDA});
   return (keys.raw_repr() & ~known.raw_repr()) == 0 && keys.has(Key::Dense);
 }
 
 static bool has_kernel(const at::TensorBase& x) {
   const auto type = x.scalar_type();
-  const bool known = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
-                     (type == at::kHalf && x.is_cuda());
-  return known && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0 &&
+  const bool computed = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
+                        (type == at::kHalf && x.is_cuda());
+  return computed && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0 &&
          x.unsafeGetTensorImpl()->storage_initialized();
 }
 
@@ -550,8 +549,8 @@ static std::vector<int64_t> output_strides(const at::TensorBase& x) {
   return at::infer_dense_strides(x.sizes(), x.strides());
 }
 
-// Orders the dimensions by the output's strides and merges neighbours. False where more remain
-// than a kernel takes.
+// Orders the dimensions by the output's strides and merges neighbours. Returns false where
+// more remain than a kernel takes.
 static bool make_view(const at::TensorBase& x, const std::vector<int64_t>& out_strides,
                       View* view) {
   const auto sizes = x.sizes(), strides = x.strides();
@@ -577,7 +576,7 @@ static bool make_view(const at::TensorBase& x, const std::vector<int64_t>& out_s
   return true;
 }
 
-// False where the kernel did not start.
+// Returns false where the kernel did not start.
 static bool run(const at::TensorBase& x, AtenTensorHandle y, const View& view) {
   const Dtype dtype = Dtype(x.scalar_type());
   void* out = nullptr;
@@ -597,8 +596,8 @@ static bool run(const at::TensorBase& x, AtenTensorHandle y, const View& view) {
   return run_cpu(dtype, out, x.const_data_ptr(), view);
 }
 
-// A new tensor; null where there is no memory, so that torch.sigmoid says so, or no start.
-static AtenTensorHandle compute(const at::TensorBase& x) {
+// A new tensor; null for torch.sigmoid to take x: too many dimensions, no memory or no start.
+static AtenTensorHandle new_output(const at::TensorBase& x) {
   const std::vector<int64_t> strides = output_strides(x);
   View view;
   if (!make_view(x, strides, &view)) return nullptr;
@@ -628,7 +627,7 @@ static PyObject* python_sigmoid(PyObject*, PyObject* object) {
   const bool recorded = autograd && x.requires_grad() && c10::GradMode::is_enabled();
   if (!is_plain(keys) || recorded || !has_kernel(x)) return Py_NewRef(none);
   void* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
-  const AtenTensorHandle y = compute(x);
+  const AtenTensorHandle y = new_output(x);
   PyEval_RestoreThread(state);
   if (!y) return Py_NewRef(none);
   PyObject* const result = THPVariable_Wrap(*reinterpret_cast<const at::TensorBase*>(y));
@@ -650,9 +649,10 @@ def _cpu_flags():
     capability = torch.backends.cpu.get_cpu_capability()  # "AVX512", "AVX2", "DEFAULT", ...
     arm = os.uname().machine == "aarch64"
     fma = arm or capability in ("AVX2", "AVX512")
-    # Without jump threading, which makes 10 instructions of the formula's two clamps instead of 4.
+    # Vectorised, before GCC 12 too; without multiply-adds that the formula does not name, and
+    # without jump threading, which makes 10 instructions of its two clamps instead of 4.
     flags = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fno-math-errno"]
-    flags += ["-fno-trapping-math", "-ffp-contract=off", "-fno-thread-jumps", "-fno-split-paths"]
+    flags += ["-fno-trapping-math", "-ffp-contract=off", "-fno-thread-jumps"]
     if fma and not arm:
         flags += ["-mavx2", "-mfma"]
     if capability == "AVX512":  # the formula takes half the time on an Intel Xeon
@@ -735,7 +735,7 @@ def _compile(name, cpu_flags, architectures, directory):
     cuda = bool(architectures)
     gencode = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
     # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
-    # the compiler's name, and asks for a GPU: by NVML, CUDA stays untouched.
+    # a name, and looks for a GPU: by NVML, so that CUDA stays untouched.
     environment = {
         "PATH": os.environ.get("PATH", "") + os.pathsep + os.path.dirname(sys.executable),
         "CXX": os.environ.get("CXX") or "c++",
@@ -758,6 +758,7 @@ def _compile(name, cpu_flags, architectures, directory):
             f"{name}_{time.time_ns()}",  # it remembers names, and would not build one again
             FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE,
             FORMULA_SOURCE + CUDA_SOURCE if cuda else None,
+            # USE_CUDA has PyTorch's shims declare streams and device guards.
             extra_cflags=[*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"],
             # On all cores, and with smaller standard headers: 1.25 s instead of 1.85 s on 16 cores.
             extra_cuda_cflags=["-split-compile=0", "-std=c++17", *gencode],
@@ -823,7 +824,7 @@ def sigmoid(input, *more, out=None):
     - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
       8 dimensions (on the GPU 3) that do not merge.
 
-    `more` is for its TypeError: make_fx takes no function with a keyword `out` alone.
+    `*more` gives torch.sigmoid's TypeError; without it make_fx counts `out` as an argument.
     """
     if out is not None and not more:
         return torch.sigmoid(input, out=out)
@@ -864,7 +865,7 @@ def get_init_inputs():
 # The largest error allowed: float64's reference is torch.sigmoid, which errs by up to 2 ulp itself.
 _BOUND_ULP = {torch.float32: 1, torch.bfloat16: 1, torch.float16: 1, torch.float64: 3}
 _DTYPES = {str(dtype)[6:]: dtype for dtype in _BOUND_ULP}
-_BLOCK = 1 << 24  # elements compared at a time: the float64 reference never takes the whole shape
+_CHUNK = 1 << 24  # elements compared at a time: the float64 reference never takes the whole shape
 _GRAPH_CALLS = 32
 
 
@@ -882,7 +883,7 @@ def max_error_ulp(x):
     poison = torch.full_like(x, float("nan"))  # freed for the output: what is not written shows
     del poison
     info, worst = torch.finfo(x.dtype), 0.0
-    for y, block in zip(sigmoid(x).reshape(-1).split(_BLOCK), x.reshape(-1).split(_BLOCK)):
+    for y, block in zip(sigmoid(x).reshape(-1).split(_CHUNK), x.reshape(-1).split(_CHUNK)):
         exact = torch.sigmoid(block.double())
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
@@ -963,7 +964,7 @@ def _one_shape(args, dtype):
     rows, columns = args.shape
     rows = rows * (args.rank + 1) // args.ranks - rows * args.rank // args.ranks
     if args.device.type == "cuda":  # the input, two outputs, and the check's blocks in float64
-        free = 0.9 * torch.cuda.mem_get_info(args.device)[0] - 80 * _BLOCK
+        free = 0.9 * torch.cuda.mem_get_info(args.device)[0] - 80 * _CHUNK
         rows = max(1, min(rows, int(free / (3 * columns * dtype.itemsize))))
     x = torch.rand(rows, columns, device=args.device, dtype=dtype)
     total = int(_over_ranks([rows], "SUM", args.device)[0])
@@ -971,7 +972,7 @@ def _one_shape(args, dtype):
 
 
 def _layouts(device, dtype):
-    """Yields (name, tensor): sizes from small to large, then views as models make them."""
+    """Yields (name, tensor): sizes from small to large, then views."""
     new = functools.partial(torch.rand, device=device, dtype=dtype)
     largest, n = 25, 1 << 24
     if device.type == "cuda":
@@ -1021,7 +1022,7 @@ def _report(args, dtype):
     worst = max_error_ulp(special.to(dtype))
     taken = _sigmoid(special.to(dtype)) is not None
     bound = _BOUND_ULP[dtype] if taken else float("inf")
-    print(f"\n{name + ', every 16-bit number':90}{worst:9.3g}")
+    print(f"\n{name + ', every 16-bit number':84}{worst:9.3g}")
     if not taken:
         print("torch.sigmoid takes this data type here, and is what is timed")
     print(f"{name:32}{_HEAD}")
@@ -1051,7 +1052,7 @@ def _parse(argv):
     add("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="of all ranks together")
     add("--dtype", nargs="+", choices=_DTYPES, default=["float32"], help="float32 by default")
     add("--device", choices=("cuda", "cpu"), help="cuda by default, where there is one")
-    add("--trials", type=int, default=30, help="timed calls of each contender (30)")
+    add("--trials", type=int, default=30, help="timed rounds (30)")
     add("--sweep", action="store_true", help="time many sizes and layouts, and eager loops")
     args = parser.parse_args(argv)
     args.rank, args.ranks, local_rank = 0, 1, 0
@@ -1059,8 +1060,8 @@ def _parse(argv):
         own = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         args.rank, args.ranks, local_rank = (int(os.environ[name]) for name in own)
     cuda = (args.device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cuda"
-    if cuda and local_rank >= torch.cuda.device_count():
-        gpus = torch.cuda.device_count()
+    gpus = torch.cuda.device_count()
+    if cuda and local_rank >= gpus:
         parser.error(f"rank {args.rank} needs GPU {local_rank}: PyTorch sees {gpus}")
     if args.sweep and (args.shape or args.ranks > 1):
         parser.error("--sweep has shapes of its own and runs in one process")
@@ -1083,9 +1084,8 @@ def main(argv):
         if args.ranks > 1:
             torch.distributed.init_process_group("nccl" if cuda else "gloo")
         machine = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads"
-        versions = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}"
-        print(f"{args.ranks} x {machine}, {versions}")
-        print(f"medians of {args.trials} interleaved calls; GB/s: bytes read and written")
+        print(f"{args.ranks} x {machine}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}")
+        print(f"medians of {args.trials} interleaved rounds; GB/s: bytes read and written")
         right = [_report(args, _DTYPES[name]) for name in args.dtype]
         if args.ranks > 1:
             torch.distributed.destroy_process_group()

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import io
 import itertools
 import os
 import pickle
@@ -309,6 +310,12 @@ def compiled(f, x, **options):
     return gradient(torch.compile(lambda z: f(z) * z, fullgraph=True, **options), x)
 
 
+def onnx(f, x):
+    onnx = pytest.importorskip("onnx")
+    torch.onnx.export(module[f], (x,), exported := io.BytesIO(), dynamo=False)
+    return [node.op_type for node in onnx.load_from_string(exported.getvalue()).graph.node]
+
+
 def under(mode, f, x):
     with mode:
         return f(x)
@@ -362,6 +369,7 @@ INTERCEPTED = {
     "make_fx of jacfwd": lambda f, x: make_fx(func.jacfwd(f))(x).code,
     "export": lambda f, x: export(module[f], (x,)).graph_module.code,
     "strict export": lambda f, x: export(module[f], (x,), strict=True).graph_module.code,
+    "onnx": onnx,
     "compile": lambda f, x: compiled(f, x, backend="eager"),
     "compile dynamic": lambda f, x: compiled(f, x, backend="aot_eager", dynamic=True),
     "FakeTensorMode": lambda f, x: under(FakeTensorMode(allow_non_fake_inputs=True), f, x),
@@ -692,6 +700,10 @@ START_UP = {  # what is odd: the shell commands that make it so, in the cache; w
     "new GPU": ("gpu 99", f"nvcc does not know this GPU: {TOOLKIT}"),
     "cache is a file": ("touch a; TORCH_EXTENSIONS_DIR=$PWD/a", CACHE),
     "cache is a dangling link": ("ln -s /x/y sigmoid_inline", CACHE),
+    "lock of another": (
+        "mkdir sigmoid_inline; cd sigmoid_inline; touch lock; chmod 0 lock; user",
+        CACHE,
+    ),
     "read-only": ("mounted -t tmpfs -o ro x", CACHE),
     "noexec": ("mounted -t tmpfs -o noexec x", CACHE),
     "full disk": ("mounted -t tmpfs -o size=64k x", "the disk is full: free some of it"),
@@ -700,6 +712,7 @@ START_UP = {  # what is odd: the shell commands that make it so, in the cache; w
     "full cache, read-only": ("mounted --bind -o ro '\"$CACHE\"'", WORKS),
     "CXX is empty": ("CXX=", WORKS),
     "CXX with an option": ("CXX='c++ -m64'", EITHER),
+    "CXX behind ccache": ("program c/ccache env; CXX=$PWD'/c/ccache c++'", EITHER),
     "CXX with a space": ("program 'a b/g++' c++; CXX=$PWD'/a b/g++'", EITHER),
     "a dollar": ("TORCH_EXTENSIONS_DIR=$PWD'/a $b'", EITHER),
     "a colon": ("TORCH_EXTENSIONS_DIR=$PWD/a:b", EITHER),
