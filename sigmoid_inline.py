@@ -25,11 +25,12 @@ import re
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import time
-import unittest.mock
 import warnings
 from pathlib import Path
+from unittest.mock import patch
 
 if __name__ == "__main__" and "__file__" in globals() and "IPython" not in sys.modules:
     # A script ends quietly at Ctrl-C and where `| head` closes its pipe.
@@ -39,8 +40,9 @@ with warnings.catch_warnings():
     if __name__ == "__main__":
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed
     import torch
+    from torch._C._profiler import _RecordFunctionFast
     from torch.autograd import forward_ad, profiler
-from torch.compiler import is_dynamo_compiling
+    from torch.compiler import is_dynamo_compiling
 
 # ---- The formula, shared by both devices --------------------------------------------------------
 
@@ -329,7 +331,9 @@ struct GpuCall {
     const unsigned grid = (units + tail + kBlock * count - 1) / (kBlock * count);
     void* arguments[] = {(void*)&out, (void*)&in, (void*)&units, (void*)&tail, &dims};
     const auto function = (const void*)kernel<T, bytes, count, ndim>;
-    return cudaLaunchKernel(function, grid, kBlock, arguments, shared_bytes, stream) == cudaSuccess;
+    if (!cudaLaunchKernel(function, grid, kBlock, arguments, shared_bytes, stream)) return true;
+    cudaGetLastError();  // so that torch.sigmoid does not find the error and take it for its own
+    return false;
   }
   template <int bytes, int count>
   bool launch_by_dims() const {
@@ -493,7 +497,6 @@ struct PyMethodDef {
   int flags;
   const char* doc;
 };
-constexpr int METH_O = 8;
 extern PyObject _Py_NoneStruct;
 PyObject* PyCFunction_NewEx(PyMethodDef*, PyObject*, PyObject*);
 PyObject* Py_NewRef(PyObject*);
@@ -520,18 +523,16 @@ extern "C" bool sigmoid_inline_cuda(Dtype, void*, const void*, const View&, int,
 // through: no mode, transform, tracer, subclass, negative view, other layout or device.
 static bool is_plain(c10::DispatchKeySet keys) {
   using Key = c10::DispatchKey;
-  const c10::DispatchKeySet known({Key::CPU, Key::CUDA, Key::BackendSelect, Key::ADInplaceOrView,
-                                   Key::AutogradFunctionality, Key::AutocastCPU,
-                                   Key::AutocastCUDA});
-  return (keys.raw_repr() & ~known.raw_repr()) == 0 && keys.has(Key::Dense);
+  const c10::DispatchKeySet safe({Key::CPU, Key::CUDA, Key::BackendSelect, Key::ADInplaceOrView,
+                                  Key::AutogradFunctionality, Key::AutocastCPU, Key::AutocastCUDA});
+  return (keys.raw_repr() & ~safe.raw_repr()) == 0 && keys.has(Key::Dense);
 }
 
 static bool has_kernel(const at::TensorBase& x) {
   const auto type = x.scalar_type();
   const bool computed = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
                         (type == at::kHalf && x.is_cuda());
-  return computed && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0 &&
-         x.unsafeGetTensorImpl()->storage_initialized();
+  return computed && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0;
 }
 
 // The strides of torch.sigmoid's output: those of empty_like with contiguous_format where x is
@@ -577,7 +578,7 @@ static bool make_view(const at::TensorBase& x, const std::vector<int64_t>& out_s
 }
 
 // Returns false where the kernel did not start.
-static bool run(const at::TensorBase& x, AtenTensorHandle y, const View& view) {
+static bool run(const at::TensorBase& x, const void* data, AtenTensorHandle y, const View& view) {
   const Dtype dtype = Dtype(x.scalar_type());
   void* out = nullptr;
   aoti_torch_get_data_ptr(y, &out);
@@ -588,23 +589,23 @@ static bool run(const at::TensorBase& x, AtenTensorHandle y, const View& view) {
     CUDAGuardHandle guard = nullptr;
     if (aoti_torch_get_current_cuda_stream(device, &stream)) return false;
     if (aoti_torch_create_cuda_guard(device, &guard)) return false;
-    const bool started = sigmoid_inline_cuda(dtype, out, x.const_data_ptr(), view, device, stream);
+    const bool started = sigmoid_inline_cuda(dtype, out, data, view, device, stream);
     aoti_torch_delete_cuda_guard(guard);
     return started;
   }
 #endif
-  return run_cpu(dtype, out, x.const_data_ptr(), view);
+  return run_cpu(dtype, out, data, view);
 }
 
 // A new tensor; null for torch.sigmoid to take x: too many dimensions, no memory or no start.
-static AtenTensorHandle new_output(const at::TensorBase& x) {
+static AtenTensorHandle new_output(const at::TensorBase& x, const void* data) {
   const std::vector<int64_t> strides = output_strides(x);
   View view;
   if (!make_view(x, strides, &view)) return nullptr;
   AtenTensorHandle y = nullptr;
   aoti_torch_empty_strided(x.dim(), x.sizes().data(), strides.data(), int32_t(x.scalar_type()),
                            int32_t(x.device().type()), x.device().index(), &y);
-  if (y && run(x, y, view)) return y;
+  if (y && run(x, data, y, view)) return y;
   aoti_torch_delete_tensor_object(y);
   return nullptr;
 }
@@ -620,14 +621,16 @@ static PyObject* python_sigmoid(PyObject*, PyObject* object) {
   PyObject* const number = PyObject_GetAttr(object, name);
   void* const address = PyLong_AsVoidPtr(number);
   Py_DecRef(number);
-  const at::TensorBase& x = reinterpret_cast<const at::TensorBase&>(address);
+  const at::TensorBase x = reinterpret_cast<const at::TensorBase&>(address);
   const auto thread = c10::impl::tls_local_dispatch_key_set();
   const c10::DispatchKeySet keys = (x.key_set() | thread.included_) - thread.excluded_;
   const bool autograd = keys.has(c10::DispatchKey::AutogradFunctionality);
   const bool recorded = autograd && x.requires_grad() && c10::GradMode::is_enabled();
   if (!is_plain(keys) || recorded || !has_kernel(x)) return Py_NewRef(none);
+  const void* data = nullptr;  // of some tensors it cannot be had
+  if (torch_get_const_data_ptr((AtenTensorHandle)&x, &data)) return Py_NewRef(none);
   void* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
-  const AtenTensorHandle y = new_output(x);
+  const AtenTensorHandle y = new_output(x, data);
   PyEval_RestoreThread(state);
   if (!y) return Py_NewRef(none);
   PyObject* const result = THPVariable_Wrap(*reinterpret_cast<const at::TensorBase*>(y));
@@ -636,7 +639,7 @@ static PyObject* python_sigmoid(PyObject*, PyObject* object) {
 }
 
 extern "C" PyObject* sigmoid_inline_function() {
-  static PyMethodDef method = {"sigmoid", python_sigmoid, METH_O, nullptr};
+  static PyMethodDef method = {"sigmoid", python_sigmoid, 8 /* METH_O */, nullptr};
   return PyCFunction_NewEx(&method, nullptr, nullptr);
 }
 """
@@ -675,8 +678,7 @@ def _gpu_architectures():
     found = set()
     for index in range(count.value):
         nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(gpu))
-        pointers = ctypes.byref(major), ctypes.byref(minor)
-        if nvml.nvmlDeviceGetCudaComputeCapability(gpu, *pointers) == 0:
+        if nvml.nvmlDeviceGetCudaComputeCapability(gpu, *map(ctypes.byref, (major, minor))) == 0:
             found.add(f"{major.value}{minor.value}")
     return sorted(found)
 
@@ -688,8 +690,7 @@ _REMEDIES = {  # what a compiler or the system says, and what to do about it
     "CUDA_HOME env|nvcc: (not found|No such)": f"nvcc is missing: {_TOOLKIT}",
     "libcudart.so": f"nvcc and PyTorch differ in CUDA: {_TOOLKIT}",
     "ninja: error": "ninja does not take this path: set TORCH_EXTENSIONS_DIR to a plain one",
-    "Unsupported gpu architecture": f"nvcc does not know this GPU: {_TOOLKIT}, or use the CPU with"
-    " CUDA_VISIBLE_DEVICES= (empty)",
+    "Unsupported gpu": f"nvcc does not know this GPU: {_TOOLKIT}, or set CUDA_VISIBLE_DEVICES=",
     "unsupported (GNU|clang) version": "nvcc does not take this compiler: set CC and CXX to older"
     " ones, such as gcc-13 and g++-13",
     "cannot find -lcudart": f"the CUDA runtime is missing beside nvcc: {_TOOLKIT}",
@@ -702,13 +703,14 @@ class _OneLine(contextlib.AbstractContextManager):
     """Turns errors in _REMEDIES, and what the system says of files, into one line."""
 
     def __exit__(self, kind, error, traceback):
-        if not isinstance(error, (OSError, RuntimeError)):
+        if not isinstance(error, Exception):
             return
         said = f"{error} {error.__cause__}"
         remedies = [remedy for sign, remedy in _REMEDIES.items() if re.search(sign, said)]
         compiler = os.environ.get("CXX") or "c++"
-        if " " in compiler or shutil.which(compiler) is None:
-            remedies.append(f"the C++ compiler {compiler!r} is missing: install g++, or set CXX")
+        failed = isinstance(error, subprocess.CalledProcessError)  # when asked for its version
+        if failed or " " in compiler or shutil.which(compiler) is None:
+            remedies.append(f"the C++ compiler {compiler!r} does not work: install g++, or set CXX")
         if isinstance(error, OSError):
             remedies.append(f"{error}: {_CACHE}")
         if remedies:
@@ -741,7 +743,6 @@ def _compile(name, cpu_flags, architectures, directory):
         "CXX": os.environ.get("CXX") or "c++",
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
-    patch = unittest.mock.patch
     with contextlib.ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, environment))
         log = logging.getLogger("torch.utils.cpp_extension")
@@ -767,12 +768,14 @@ def _compile(name, cpu_flags, architectures, directory):
             is_python_module=False,
             no_implicit_headers=True,
         )
-        seconds = time.perf_counter() - start
         (built,) = scratch.glob("*.so")
         built.replace(directory / f"{name}-{_digest(built.read_bytes())}.so")
         shutil.rmtree(scratch, ignore_errors=True)
         what = "GPU kernel for sm_" + ", sm_".join(architectures) if cuda else "CPU kernel"
-        print(f"sigmoid_inline: compiled the {what} in {seconds:.1f} s", file=sys.stderr)
+        print(
+            f"sigmoid_inline: compiled the {what} in {time.perf_counter() - start:.1f} s",
+            file=sys.stderr,
+        )
 
 
 def _load(architectures):
@@ -780,12 +783,11 @@ def _load(architectures):
 
     The library's name holds what the code depends on, so that machines can share a cache.
     """
-    version = torch.__version__
-    if tuple(map(int, version.split(".")[:2])) < (2, 10):
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
         raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
     cpu_flags = _cpu_flags()
     facts = [FORMULA_SOURCE, CUDA_SOURCE, CPU_SOURCE, CALL_SOURCE]
-    facts += [version, torch.version.cuda, os.uname().machine, cpu_flags, architectures]
+    facts += [torch.__version__, torch.version.cuda, os.uname().machine, cpu_flags, architectures]
     facts += [os.environ.get(name) for name in ("CC", "CXX", "CUDA_HOME")]
     name = "sigmoid_inline_" + _digest(repr(facts).encode())
     with _OneLine():
@@ -823,17 +825,15 @@ def sigmoid(input, *more, out=None):
     - `out`: it resizes, converts and overlaps;
     - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
       8 dimensions (on the GPU 3) that do not merge.
-
-    `*more` gives torch.sigmoid's TypeError; without it make_fx counts `out` as an argument.
     """
     if out is not None and not more:
         return torch.sigmoid(input, out=out)
-    if more:
+    if more:  # a TypeError; without `*more` make_fx would count `out` as an argument
         return torch.sigmoid(input, *more, out=out)
     if is_dynamo_compiling() or forward_ad._current_level >= 0:
         return torch.sigmoid(input)
     if profiler._is_profiler_enabled:
-        with profiler.record_function("sigmoid_inline"):
+        with _RecordFunctionFast("sigmoid_inline"):
             y = _sigmoid(input)
     else:
         y = _sigmoid(input)
@@ -884,7 +884,8 @@ def max_error_ulp(x):
     del poison
     info, worst = torch.finfo(x.dtype), 0.0
     for y, block in zip(sigmoid(x).reshape(-1).split(_CHUNK), x.reshape(-1).split(_CHUNK)):
-        exact = torch.sigmoid(block.double())
+        exact = block.double()
+        exact = torch.where(exact < -40, exact.exp(), exact.sigmoid())  # which is 0 below -709
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
         error = (y.double() - exact).abs_().div_(ulp)
@@ -967,8 +968,7 @@ def _one_shape(args, dtype):
         free = 0.9 * torch.cuda.mem_get_info(args.device)[0] - 80 * _CHUNK
         rows = max(1, min(rows, int(free / (3 * columns * dtype.itemsize))))
     x = torch.rand(rows, columns, device=args.device, dtype=dtype)
-    total = int(_over_ranks([rows], "SUM", args.device)[0])
-    yield f"{total} x {columns}", x
+    yield f"{_over_ranks([rows], 'SUM', args.device)[0]:.0f} x {columns}", x
 
 
 def _layouts(device, dtype):

@@ -336,6 +336,14 @@ def on_dtensor(f, x):
     return result
 
 
+def on_freed_data(f, x):
+    """As a CUDA graph's outputs are once a later run has overwritten them."""
+    if not hasattr(torch._C, "_set_storage_access_error_msg"):
+        pytest.skip("needs a PyTorch with CUDA")
+    torch._C._set_storage_access_error_msg(x, "freed")
+    return outcome(f, x)
+
+
 def into(f, x, out):
     """A backward notices by the version that values were lost."""
     y = outcome(f, x, out=out)
@@ -398,6 +406,8 @@ INTERCEPTED = {
     "meta": lambda f, x: f(x.to("meta").t()).stride(),
     "named": lambda f, x: outcome(lambda: f(x.refine_names("a", "b")).names),
     "not a tensor": lambda f, x: (outcome(f), outcome(f, 1.0), outcome(f, [x])),
+    "freed data": on_freed_data,
+    "profiled make_fx": lambda f, x: under(torch.profiler.profile(), make_fx(f), x).code,
     "out": lambda f, x: into(f, x, torch.empty_like(x)),
     "out in place": lambda f, x: into(f, x, x),
     "out resized": lambda f, x: into(f, x, x.new_empty(0)),
@@ -692,7 +702,8 @@ TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}"
 WORKS, EITHER = "it works", " set "  # or it works
 START_UP = {  # what is odd: the shell commands that make it so, in the cache; what the line says
     "no ninja": ("only c++", "ninja is missing: pip install ninja"),
-    "no compiler": ("unset CXX; only ninja", "the C++ compiler 'c++' is missing: install g++"),
+    "no compiler": ("unset CXX; only ninja", "the C++ compiler 'c++' does not work: install g++"),
+    "a compiler that fails": ("CXX=false", "the C++ compiler 'false' does not work: install g++"),
     "old PyTorch": ("FIRST='import torch; torch.__version__ = \"2.9.1\"'", "pip install -U torch"),
     "no nvcc": ("gpu 9; rm bin/nvcc", f"nvcc is missing: {TOOLKIT}"),
     "no toolkit": ("gpu 9", f"the CUDA runtime is missing beside nvcc: {TOOLKIT}"),
@@ -777,10 +788,11 @@ def test_first_command_shows_only_its_own_lines(cpu, tmp_path):
     """Not that NumPy is missing. That a CPU has no kernel is not a failure."""
     (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
     own = {"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": None, "ATEN_CPU_CAPABILITY": cpu}
-    out, err = run(FILE, *SMALL, cache=tmp_path, **own)
+    dtypes = ["--dtype", "float32", "float64", "bfloat16", "float16"]
+    out, err = run(FILE, *SMALL, *dtypes, cache=tmp_path, **own)
     assert re.fullmatch(COMPILED, err)
     assert re.match(r"1 x \d+ CPU threads, PyTorch ", out) and re.search(TIMED, out, re.M)
-    assert ("torch.sigmoid takes this data type" in out) == (cpu == "default")
+    assert out.count("torch.sigmoid takes this data type") == (4 if cpu == "default" else 1)
 
 
 BAD = ["--sweep --shape 2 3", "--shape 0 5", "--shape 1", "--dtype int8", "--trials 0", "extra"]
