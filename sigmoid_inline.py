@@ -885,7 +885,7 @@ def max_error_ulp(x):
     info, worst = torch.finfo(x.dtype), 0.0
     for y, block in zip(sigmoid(x).reshape(-1).split(_CHUNK), x.reshape(-1).split(_CHUNK)):
         exact = block.double()
-        exact = torch.where(exact < -40, exact.exp(), exact.sigmoid())  # which is 0 below -709
+        exact = torch.where(exact < -40, exact.exp(), torch.sigmoid(exact))  # which is 0 below -709
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
         error = (y.double() - exact).abs_().div_(ulp)
