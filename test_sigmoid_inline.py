@@ -525,10 +525,11 @@ def test_cuda_graph_streams_and_memory():
     graph = torch.cuda.CUDAGraph()
     sigmoid(x)  # loads the kernel
     with torch.cuda.graph(graph):
-        y = sigmoid(x)
-    x.neg_()
+        y = sigmoid(x.neg_())
+        z = sigmoid(y)
     graph.replay()
     check(y, x)
+    check(z, y)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     with torch.cuda.stream(torch.cuda.Stream()):
