@@ -80,13 +80,10 @@ INLINE To bit_cast(From from) {
 }
 
 // lowest + u (... + u highest)
-template <class T>
-INLINE T polynomial(T, T highest) {
-  return highest;
-}
 template <class T, class... Rest>
 INLINE T polynomial(T u, T lowest, Rest... rest) {
-  return std::fma(polynomial(u, rest...), u, lowest);
+  if constexpr (sizeof...(rest) > 0) lowest = std::fma(polynomial(u, rest...), u, lowest);
+  return lowest;
 }
 
 // q(u) of e^-u = 1 - u + u^2 q(u) for |u| <= ln 2 / 2: the polynomial with the least largest error
@@ -828,10 +825,11 @@ def sigmoid(input, *more, out=None):
     - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
       8 dimensions (on the GPU 3) that do not merge.
     """
-    if out is not None or more:  # without `*more` make_fx would count `out` as an argument
-        return torch.sigmoid(input, *more, out=out)
-    if is_dynamo_compiling() or forward_ad._current_level >= 0:
-        return torch.sigmoid(input)
+    if out is not None and not more:
+        return torch.sigmoid(input, out=out)
+    # Arguments in `more` are a TypeError; without it make_fx counts `out` as a positional one.
+    if more or is_dynamo_compiling() or forward_ad._current_level >= 0:
+        return torch.sigmoid(input, *more)
     if profiler._is_profiler_enabled:
         with _RecordFunctionFast("sigmoid_inline"):
             y = _sigmoid(input)
