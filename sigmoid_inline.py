@@ -219,7 +219,7 @@ struct Dims {
   int64_t stride[kMaxGpuDims];
 };
 
-// The input's unit of this index, by 2 or 3 dimensions; 0 are those of a dense input.
+// The input's unit of this index, by 2 or 3 dimensions, or `ndim` = 0 where the input is dense.
 template <class T, int size, int ndim>
 INLINE Unit<T, size> load(const T* in, const Dims& dims, uint32_t index) {
   if constexpr (ndim > 0) {
@@ -237,20 +237,20 @@ INLINE Unit<T, size> load(const T* in, const Dims& dims, uint32_t index) {
 constexpr int kBlock = 128;  // threads; 256 take 1.3 % longer in float32
 
 // Each thread computes `count` units, a block apart so that neighbouring lanes touch neighbouring
-// memory, and loads them all before it uses the first. Past the last unit of a dense tensor a
-// thread each takes the `tail` elements left over. Asked for 8 blocks a multiprocessor,
+// memory, and loads them all before it uses the first. The `tail` elements after the last unit of
+// a dense tensor take one thread each. Asked for 8 blocks a multiprocessor,
 // the compiler gives float64 the registers to overlap its elements: 5 % faster in the L2 cache.
-template <class T, int bytes, int count, int ndim>
+template <class T, int width, int count, int ndim>
 __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? 8 : 0)
     kernel(T* out, const T* in, uint32_t units, uint32_t tail, const __grid_constant__ Dims dims) {
-  constexpr int size = bytes / sizeof(T);
+  constexpr int size = width / sizeof(T);
   const uint32_t first = blockIdx.x * (kBlock * count) + threadIdx.x;
   Unit<T, size>* const to = reinterpret_cast<Unit<T, size>*>(out) + first;
   Unit<T, size> x[count];
-#if __CUDA_ARCH__ >= 900
-  cudaGridDependencySynchronize();  // GpuCall::launch lets blocks start before the input is there
+#if __CUDA_ARCH__ >= 900  // before any access: GpuCall::launch lets blocks start early
+  cudaGridDependencySynchronize();
 #endif
-  // All blocks but the last need no test for each unit: 1.03 to 1.3 times as fast on narrow units.
+  // Only the last one or two blocks test each unit: 1.03 to 1.3 times as fast on narrow units.
   if ((blockIdx.x + 1) * (kBlock * count) <= units) {
 #pragma unroll
     for (int n = 0; n < count; n++) x[n] = load<T, size, ndim>(in, dims, first + n * kBlock);
@@ -276,9 +276,9 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? 8 : 0)
 struct Gpu {  // what the launch asks of each
   int device = -1;
   int64_t l2_bytes = 0;
-  int64_t wave_bytes = 0;   // of the blocks that are resident at once, 16 bytes a thread
+  int64_t wave_bytes = 0;   // of as many threads as fit at once, 16 bytes each
   size_t shared_bytes = 0;  // that nobody uses, to limit how many blocks are resident
-  bool overlaps = false;    // whether a grid can start while the one before it ends
+  bool overlaps = false;    // whether a grid may start before the one before it has ended
 
   int64_t ask(cudaDeviceAttr attribute) const {
     int value = 0;
@@ -289,14 +289,15 @@ struct Gpu {  // what the launch asks of each
     device = new_device;
     const int64_t most = ask(cudaDevAttrMaxThreadsPerMultiProcessor) / kBlock;
     l2_bytes = ask(cudaDevAttrL2CacheSize);
-    overlaps = ask(cudaDevAttrComputeCapabilityMajor) >= 9;
+    // PyTorch and drivers for CUDA 12 do not know every graph that such a launch makes.
+    overlaps = CUDART_VERSION >= 13000 && ask(cudaDevAttrComputeCapabilityMajor) >= 9;
     wave_bytes = most * kBlock * 16 * ask(cudaDevAttrMultiProcessorCount);
-    // More loads in flight than the memory can serve cost it row changes: 1.05 us of its bandwidth,
+    // More loads in flight than the memory can serve cost it row changes: 1.09 us of its bandwidth,
     // at 16 bytes a thread, is best. Checked on an H100 (13 blocks instead of 16 are 0.9 % faster,
     // 12 and 14 less, at 4096 x 393216 float32) and on an H200 (all 16; 15 are 3 % slower).
     const double hertz = 2e3 * ask(cudaDevAttrMemoryClockRate);
     const double bytes_per_s = hertz * ask(cudaDevAttrGlobalMemoryBusWidth) / 8;
-    const int64_t blocks = 1.05e-6 * bytes_per_s / (wave_bytes / most);
+    const int64_t blocks = 1.09e-6 * bytes_per_s / (wave_bytes / most);
     if (blocks < 1 || blocks >= most) return;
     const int64_t share = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / blocks / 256 * 256;
     shared_bytes = min(share - ask(cudaDevAttrReservedSharedMemoryPerBlock),
@@ -313,10 +314,10 @@ struct GpuCall {
   const Gpu& gpu;
   cudaStream_t stream;
 
-  template <int bytes, int count, int ndim>
+  template <int width, int count, int ndim>
   bool launch(size_t shared_bytes = 0) const {
-    constexpr int size = bytes / sizeof(T);
-    // Indices have 32 bits, and a division takes 31 of them.
+    constexpr int size = width / sizeof(T);
+    // Indices have 32 bits, with room for a last block, and a division takes 31 of them.
     if (view.numel / size > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
     const uint32_t units = view.numel / size;
     const uint32_t tail = view.numel % size;
@@ -331,20 +332,21 @@ struct GpuCall {
       dims.stride[d] = view.stride[d] * elements;
     }
     const unsigned grid = (units + tail + kBlock * count - 1) / (kBlock * count);
-    // The grid may start while the one before it ends, and waits in the kernel: an eager call takes
-    // 0.5 us less, and a call after another of 2^20 elements in a CUDA graph 0.4 us less.
+    // Blocks may start once those of the grid before have ended, and wait in the kernel until its
+    // writes are there: 0.5 us less for an eager call, 0.4 us less for one after another in a
+    // graph.
     cudaLaunchAttribute overlap = {cudaLaunchAttributeProgrammaticStreamSerialization};
     overlap.val.programmaticStreamSerializationAllowed = 1;
     const cudaLaunchConfig_t config = {grid, kBlock, shared_bytes, stream, &overlap, gpu.overlaps};
-    const auto function = kernel<T, bytes, count, ndim>;
+    const auto function = kernel<T, width, count, ndim>;
     if (!cudaLaunchKernelEx(&config, function, out, in, units, tail, dims)) return true;
     cudaGetLastError();  // so that torch.sigmoid does not find the error and take it for its own
     return false;
   }
-  template <int bytes, int count>
+  template <int width, int count>
   bool launch_by_dims() const {
-    if (view.is_dense()) return launch<bytes, count, 0>();
-    return view.ndim <= 2 ? launch<bytes, count, 2>() : launch<bytes, count, kMaxGpuDims>();
+    if (view.is_dense()) return launch<width, count, 0>();
+    return view.ndim <= 2 ? launch<width, count, 2>() : launch<width, count, kMaxGpuDims>();
   }
   // By the widest unit that every row of both tensors is made of: 16 bytes, 4 or an element. A
   // thread moves 16 bytes, or 32 where that is faster: views in units of 16 (8 % on an expanded
@@ -692,8 +694,8 @@ _REMEDIES = {  # what a compiler or the system says, and what to do about it
     "libcudart.so": f"nvcc and PyTorch differ in CUDA: {_TOOLKIT}",
     "ninja: error": "ninja does not take this path: set TORCH_EXTENSIONS_DIR to a plain one",
     "Unsupported gpu": f"nvcc does not know this GPU: {_TOOLKIT}, or set CUDA_VISIBLE_DEVICES=",
-    "unsupported (GNU|clang) version": "nvcc does not take this compiler: set CC and CXX to older"
-    " ones, such as gcc-13 and g++-13",
+    r"unsupported \w+ version": "nvcc refuses this compiler: set CC and CXX to gcc-13, g++-13",
+    "libnvidia-ml": "libnvidia-ml.so.1 is missing: install it, or set CUDA_VISIBLE_DEVICES=",
     "cannot find -lcudart": f"the CUDA runtime is missing beside nvcc: {_TOOLKIT}",
     "home directory": f"there is no home directory: {_CACHE}",
     "No space left": "the disk is full: free some of it, or set TORCH_EXTENSIONS_DIR and TMPDIR",
@@ -736,6 +738,7 @@ def _compile(name, cpu_flags, architectures, directory):
     shutil.rmtree(scratch, ignore_errors=True)  # what a build that was killed has left
     scratch.mkdir(exist_ok=True)
     cuda = bool(architectures)
+    # No PTX: from 9.0 on it has to be the kernel that waits for the grid before it.
     gencode = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
     # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
     # a name, and looks for a GPU: by NVML, so that CUDA stays untouched.
@@ -789,28 +792,28 @@ def _load(architectures):
     facts += [torch.__version__, torch.version.cuda, os.uname().machine, cpu_flags, architectures]
     facts += [os.environ.get(name) for name in ("CC", "CXX", "CUDA_HOME")]
     name = "sigmoid_inline_" + _digest(repr(facts).encode())
-    with _OneLine():
-        root = os.environ.get("TORCH_EXTENSIONS_DIR")
-        cache = root or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        directory = Path(cache, "" if root else "torch_extensions", "sigmoid_inline").absolute()
+    root = os.environ.get("TORCH_EXTENSIONS_DIR")
+    cache = root or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(cache, "" if root else "torch_extensions", "sigmoid_inline").absolute()
+    library = _open_library(directory, name)
+    if library is None:
+        directory.mkdir(parents=True, exist_ok=True)
+        with open(directory / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
+            if _open_library(directory, name) is None:
+                _compile(name, cpu_flags, architectures, directory)
         library = _open_library(directory, name)
-        if library is None:
-            directory.mkdir(parents=True, exist_ok=True)
-            with open(directory / "lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
-                if _open_library(directory, name) is None:
-                    _compile(name, cpu_flags, architectures, directory)
-            library = _open_library(directory, name)
     library.sigmoid_inline_function.restype = ctypes.py_object
     return library.sigmoid_inline_function()
 
 
-_sigmoid = _load(_gpu_architectures())
+with _OneLine():
+    _sigmoid = _load(_gpu_architectures())
 
 # ---- The public functions -----------------------------------------------------------------------
 
 
-def sigmoid(input, *more, out=None):
+def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as an argument
     """torch.sigmoid(input), at the memory limit: with its shape, strides, dtype and exceptions.
 
     The error is at most 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
@@ -827,9 +830,8 @@ def sigmoid(input, *more, out=None):
     """
     if out is not None and not more:
         return torch.sigmoid(input, out=out)
-    # Arguments in `more` are a TypeError; without it make_fx counts `out` as a positional one.
     if more or is_dynamo_compiling() or forward_ad._current_level >= 0:
-        return torch.sigmoid(input, *more)
+        return torch.sigmoid(input, *more)  # a TypeError where there is more
     if profiler._is_profiler_enabled:
         with _RecordFunctionFast("sigmoid_inline"):
             y = _sigmoid(input)
@@ -921,7 +923,7 @@ def measure(contenders, device, trials, calls=1):
 
 def _replay(function):
     """A function that replays _GRAPH_CALLS calls of `function` from one CUDA graph."""
-    function()  # a first call loads the kernel, which a capture does not allow
+    function()  # loads the kernel outside of the capture
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(_GRAPH_CALLS):

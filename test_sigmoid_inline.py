@@ -523,7 +523,6 @@ def test_cuda_graph_streams_and_memory():
     """It is captured and replayed, runs on the current stream, and allocates its output alone."""
     x, big = torch.randn(1 << 20, device="cuda"), torch.zeros(1 << 28, device="cuda")
     graph = torch.cuda.CUDAGraph()
-    sigmoid(x)  # loads the kernel
     with torch.cuda.graph(graph):
         y = sigmoid(x.neg_())
         z = sigmoid(y)
@@ -701,6 +700,7 @@ gpu() {  # of this compute capability; of the toolkit nvcc alone
 CACHE = "set TORCH_EXTENSIONS_DIR to a"
 TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}"
 WORKS, EITHER = "it works", " set "  # or it works
+ONE_GPU = 'import torch; torch.version.cuda = "13.0"; torch.cuda.device_count = lambda: 1'
 START_UP = {  # what is odd: the shell commands that make it so, in the cache; what the line says
     "no ninja": ("only c++", "ninja is missing: pip install ninja"),
     "no compiler": ("unset CXX; only ninja", "the C++ compiler 'c++' does not work: install g++"),
@@ -709,6 +709,7 @@ START_UP = {  # what is odd: the shell commands that make it so, in the cache; w
     "no nvcc": ("gpu 9; rm bin/nvcc", f"nvcc is missing: {TOOLKIT}"),
     "no toolkit": ("gpu 9", f"the CUDA runtime is missing beside nvcc: {TOOLKIT}"),
     "new compiler": ("gpu 9; program g/gcc 'cc -U__GNUC__ -D__GNUC__=99'; CC=$PWD/g/gcc", "g++-13"),
+    "no NVML": (f"FIRST='{ONE_GPU}'", EITHER),
     "new GPU": ("gpu 99", f"nvcc does not know this GPU: {TOOLKIT}"),
     "cache is a file": ("touch a; TORCH_EXTENSIONS_DIR=$PWD/a", CACHE),
     "cache is a dangling link": ("ln -s /x/y sigmoid_inline", CACHE),
