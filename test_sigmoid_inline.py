@@ -523,6 +523,7 @@ def test_cuda_graph_streams_and_memory():
     """It is captured and replayed, runs on the current stream, and allocates its output alone."""
     x, big = torch.randn(1 << 20, device="cuda"), torch.zeros(1 << 28, device="cuda")
     graph = torch.cuda.CUDAGraph()
+    sigmoid(x)  # loads the kernel
     with torch.cuda.graph(graph):
         y = sigmoid(x.neg_())
         z = sigmoid(y)
@@ -713,10 +714,7 @@ START_UP = {  # what is odd: the shell commands that make it so, in the cache; w
     "new GPU": ("gpu 99", f"nvcc does not know this GPU: {TOOLKIT}"),
     "cache is a file": ("touch a; TORCH_EXTENSIONS_DIR=$PWD/a", CACHE),
     "cache is a dangling link": ("ln -s /x/y sigmoid_inline", CACHE),
-    "lock of another": (
-        "mkdir sigmoid_inline; cd sigmoid_inline; touch lock; chmod 0 lock; user",
-        CACHE,
-    ),
+    "lock of another": ("mkdir sigmoid_inline; cd $_; touch lock; chmod 0 lock; user", CACHE),
     "read-only": ("mounted -t tmpfs -o ro x", CACHE),
     "noexec": ("mounted -t tmpfs -o noexec x", CACHE),
     "full disk": ("mounted -t tmpfs -o size=64k x", "the disk is full: free some of it"),
