@@ -189,7 +189,7 @@ def test_a_value_has_one_result(device, dtype, kernel):
 
 
 def random_view(rng, device, dtype):
-    """Up to 7 dimensions of 0, 1 and odd sizes: dense, with gaps, permuted, expanded, channels last.
+    """Up to 7 dimensions of 0, 1 and odd sizes: dense, gapped, permuted, expanded, channels last.
 
     One in four has any strides at all: overlapping, repeated, odd where the size is 1.
     """
@@ -855,14 +855,16 @@ def test_contract():
 
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
-def test_cuda_source_compiles_without_a_warning(tmp_path):
-    """For the oldest and the newest GPU that nvcc knows, without PyTorch."""
+def test_cuda_source_compiles_without_a_warning_and_waits_before_it_reads(tmp_path):
+    """For the oldest and the newest GPU that nvcc knows; on the newest, kernels start early."""
     listed = subprocess.run([NVCC, "--list-gpu-arch"], capture_output=True, text=True, check=True)
     known = sorted(int(name.partition("_")[2]) for name in listed.stdout.split())
     (tmp_path / "kernels.cu").write_text(sigmoid_inline.FORMULA_SOURCE + sigmoid_inline.CUDA_SOURCE)
     options = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (known[0], known[-1])]
     options += ["-std=c++17", "-split-compile=0", "-Werror=all-warnings", "-c", "kernels.cu"]
-    subprocess.run([NVCC, *options], cwd=tmp_path, check=True)
+    subprocess.run([NVCC, "-keep", *options], cwd=tmp_path, check=True)
+    _, *kernels = (tmp_path / f"kernels.compute_{known[-1]}.ptx").read_text().split(".entry")
+    assert kernels and all("griddepcontrol.wait" in k.partition("ld.global")[0] for k in kernels)
 
 
 COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)).splitlines()
