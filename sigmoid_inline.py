@@ -117,12 +117,12 @@ INLINE T sigmoid(T x) {
   using Bits = std::conditional_t<f32, uint32_t, uint64_t>;
   constexpr int mantissa = f32 ? 23 : 52, bias = f32 ? 127 : 1023;
   constexpr T log2e = 1.4426950408889634;
-  constexpr T ln2_high = f32 ? 0x1.62e4p-1 : 0x1.62e42feep-1;  // so short that k * it is exact
+  constexpr T ln2_high = f32 ? 0x1.62e4p-1 : 0x1.62e42feep-1;  // so short that x - k * it is exact
   constexpr T ln2_low = f32 ? 0x1.7f7d1cf8p-20 : 0x1.a39ef35793c76p-33;
   constexpr T to_integer = f32 ? 0x1.8p23 : 0x1.8p52;  // a sum with it ends in the integer's bits
   constexpr T scale = f32 ? 0x1p24 : 0x1p53;
-  constexpr T least = f32 ? -104.7 : -745.9;  // power is 0 there: its exponent bits are
-  constexpr T most = 40;                      // and the result rounds to 1 above
+  constexpr T least = f32 ? -104.7 : -745.9;  // power is 0 there
+  constexpr T most = 40;                      // the result rounds to 1 there
   x = x < least ? least : x;                  // written so that NaN stays NaN
   x = x > most ? most : x;
   const T t = std::fma(x, log2e, to_integer);
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? 8 : 0)
   }
 }
 
-struct Gpu {  // what the launch asks of each
+struct Gpu {  // what a launch needs to know of a device
   int device = -1;
   int64_t l2_bytes = 0;
   int64_t wave_bytes = 0;   // of as many threads as fit at once, 16 bytes each
@@ -290,11 +290,11 @@ struct Gpu {  // what the launch asks of each
     const int64_t most = ask(cudaDevAttrMaxThreadsPerMultiProcessor) / kBlock;
     l2_bytes = ask(cudaDevAttrL2CacheSize);
     // PyTorch and drivers for CUDA 12 do not know every graph that such a launch makes.
-    overlaps = CUDART_VERSION >= 13000 && ask(cudaDevAttrComputeCapabilityMajor) >= 9;
+    overlaps = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9;
     wave_bytes = most * kBlock * 16 * ask(cudaDevAttrMultiProcessorCount);
     // More loads in flight than the memory can serve cost it row changes: 1.09 us of its bandwidth,
-    // at 16 bytes a thread, is best. Checked on an H100 (13 blocks instead of 16 are 0.9 % faster,
-    // 12 and 14 less, at 4096 x 393216 float32) and on an H200 (all 16; 15 are 3 % slower).
+    // at 16 bytes a thread, is best on two GPUs: an H100 (13 blocks instead of 16 are 0.9 % faster,
+    // 12 and 14 less, at 4096 x 393216 float32) and an H200 (all 16; 15 are 3 % slower).
     const double hertz = 2e3 * ask(cudaDevAttrMemoryClockRate);
     const double bytes_per_s = hertz * ask(cudaDevAttrGlobalMemoryBusWidth) / 8;
     const int64_t blocks = 1.09e-6 * bytes_per_s / (wave_bytes / most);
@@ -395,7 +395,7 @@ CPU_SOURCE = r"""
 #include <algorithm>
 
 constexpr int64_t kTile = 2048;   // elements; a tile stays in the L1 cache
-constexpr int64_t kGrain = 16;    // tiles a thread takes at least, as in at::TensorIterator
+constexpr int64_t kGrain = 16;    // tiles that are worth one more thread, as in at::TensorIterator
 constexpr int64_t kLongRow = 64;  // elements; shorter rows are copied first
 // malloc takes an output of nearly 32 MiB fresh from the system, with a fault for each page: with
 // huge pages the call is up to 2.5 times as fast on two cores. Smaller outputs are recycled.
@@ -489,8 +489,9 @@ static bool run_cpu(Dtype dtype, void* out, const void* in, const View& view) {
 # A built-in function on the tensor's own C++ object: a call through the dispatcher costs the host
 # more than torch.sigmoid itself. Calls that something intercepts must not take it: is_plain.
 CALL_SOURCE = r"""
+#include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
-#include <ATen/core/TensorBase.h>
+#include <ATen/cuda/EmptyTensor.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/strides.h>
@@ -579,37 +580,31 @@ static bool make_view(const at::TensorBase& x, const std::vector<int64_t>& out_s
   return true;
 }
 
-// Returns false where the kernel did not start.
-static bool run(const at::TensorBase& x, const void* data, AtenTensorHandle y, const View& view) {
-  const Dtype dtype = Dtype(x.scalar_type());
-  void* out = nullptr;
-  aoti_torch_get_data_ptr(y, &out);
-#if HAS_CUDA
-  if (x.is_cuda()) {
-    const int device = x.get_device();
-    void* stream = nullptr;
-    CUDAGuardHandle guard = nullptr;
-    if (aoti_torch_get_current_cuda_stream(device, &stream)) return false;
-    if (aoti_torch_create_cuda_guard(device, &guard)) return false;
-    const bool started = sigmoid_inline_cuda(dtype, out, data, view, device, stream);
-    aoti_torch_delete_cuda_guard(guard);
-    return started;
-  }
-#endif
-  return run_cpu(dtype, out, data, view);
-}
-
-// A new tensor; null for torch.sigmoid to take x: too many dimensions, no memory or no start.
-static AtenTensorHandle new_output(const at::TensorBase& x, const void* data) {
+// A new tensor; undefined where no kernel takes so many dimensions or it did not start. Allocates
+// as torch.sigmoid does: at::empty_strided would go through the dispatcher, and fill the output
+// first under torch.use_deterministic_algorithms. Throws where there is no memory or the data was
+// freed.
+static at::TensorBase run(const at::TensorBase& x) {
   const std::vector<int64_t> strides = output_strides(x);
   View view;
-  if (!make_view(x, strides, &view)) return nullptr;
-  AtenTensorHandle y = nullptr;
-  aoti_torch_empty_strided(x.dim(), x.sizes().data(), strides.data(), int32_t(x.scalar_type()),
-                           int32_t(x.device().type()), x.device().index(), &y);
-  if (y && run(x, data, y, view)) return y;
-  aoti_torch_delete_tensor_object(y);
-  return nullptr;
+  if (!make_view(x, strides, &view)) return {};
+  const auto type = x.scalar_type();
+  const void* const in = x.const_data_ptr();
+#if HAS_CUDA
+  if (x.is_cuda()) {
+    const at::TensorBase y = at::detail::empty_strided_cuda(x.sizes(), strides, type, x.device());
+    void* const out = y.mutable_data_ptr();
+    void* stream = nullptr;
+    CUDAGuardHandle guard = nullptr;
+    if (aoti_torch_get_current_cuda_stream(x.get_device(), &stream)) return {};
+    if (aoti_torch_create_cuda_guard(x.get_device(), &guard)) return {};
+    const bool started = sigmoid_inline_cuda(Dtype(type), out, in, view, x.get_device(), stream);
+    aoti_torch_delete_cuda_guard(guard);
+    return started ? y : at::TensorBase();
+  }
+#endif
+  const at::TensorBase y = at::detail::empty_strided_cpu(x.sizes(), strides, type);
+  return run_cpu(Dtype(type), y.mutable_data_ptr(), in, view) ? y : at::TensorBase();
 }
 
 // sigmoid(x), or None where torch.sigmoid has to take it.
@@ -629,15 +624,14 @@ static PyObject* python_sigmoid(PyObject*, PyObject* object) {
   const bool autograd = keys.has(c10::DispatchKey::AutogradFunctionality);
   const bool recorded = autograd && x.requires_grad() && c10::GradMode::is_enabled();
   if (!is_plain(keys) || recorded || !has_kernel(x)) return Py_NewRef(&_Py_NoneStruct);
-  const void* data = nullptr;  // of some tensors it cannot be had
-  if (torch_get_const_data_ptr((AtenTensorHandle)&x, &data)) return Py_NewRef(&_Py_NoneStruct);
   void* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
-  const AtenTensorHandle y = new_output(x, data);
+  at::TensorBase y;
+  try {
+    y = run(x);
+  } catch (...) {  // no memory, or data that was freed: torch.sigmoid says so
+  }
   PyEval_RestoreThread(state);
-  if (!y) return Py_NewRef(&_Py_NoneStruct);
-  PyObject* const result = THPVariable_Wrap(*reinterpret_cast<const at::TensorBase*>(y));
-  aoti_torch_delete_tensor_object(y);
-  return result;
+  return y.defined() ? THPVariable_Wrap(y) : Py_NewRef(&_Py_NoneStruct);
 }
 
 extern "C" PyObject* sigmoid_inline_function() {
@@ -682,22 +676,25 @@ def _gpu_architectures():
         nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(gpu))
         if nvml.nvmlDeviceGetCudaComputeCapability(gpu, *map(ctypes.byref, (major, minor))) == 0:
             found.add(f"{major.value}{minor.value}")
+    if not found:
+        raise OSError("libnvidia-ml.so.1 names no GPU")
     return sorted(found)
 
 
 _TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}, or set CUDA_HOME to it"
 _CACHE = "set TORCH_EXTENSIONS_DIR to a directory for programs and data"
 _REMEDIES = {  # what a compiler or the system says, and what to do about it
+    "No space left": "the disk is full: free some of it, or set TORCH_EXTENSIONS_DIR and TMPDIR",
     "Ninja is required": "ninja is missing: pip install ninja",
     "CUDA_HOME env|nvcc: (not found|No such)": f"nvcc is missing: {_TOOLKIT}",
     "libcudart.so": f"nvcc and PyTorch differ in CUDA: {_TOOLKIT}",
     "ninja: error": "ninja does not take this path: set TORCH_EXTENSIONS_DIR to a plain one",
-    "Unsupported gpu": f"nvcc does not know this GPU: {_TOOLKIT}, or set CUDA_VISIBLE_DEVICES=",
+    "Unsupported gpu|compute_70": f"a GPU is too new or old: {_TOOLKIT}, or CUDA_VISIBLE_DEVICES=",
     r"unsupported \w+ version": "nvcc refuses this compiler: set CC and CXX to gcc-13, g++-13",
-    "libnvidia-ml": "libnvidia-ml.so.1 is missing: install it, or set CUDA_VISIBLE_DEVICES=",
+    "libnvidia-ml": "libnvidia-ml.so.1 fails: mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES=",
     "cannot find -lcudart": f"the CUDA runtime is missing beside nvcc: {_TOOLKIT}",
+    "undefined symbol": "PyTorch lacks what this file calls: pip install 'torch<2.16'",
     "home directory": f"there is no home directory: {_CACHE}",
-    "No space left": "the disk is full: free some of it, or set TORCH_EXTENSIONS_DIR and TMPDIR",
 }
 
 
@@ -737,8 +734,9 @@ def _compile(name, cpu_flags, architectures, directory):
     shutil.rmtree(scratch, ignore_errors=True)  # what a build that was killed has left
     scratch.mkdir(exist_ok=True)
     cuda = bool(architectures)
-    # No PTX: from 9.0 on it has to be the kernel that waits for the grid before it.
-    gencode = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
+    # No PTX: compiled for a GPU before 9.0, a kernel would not wait, where 9.0 starts it early.
+    nvcc_flags = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
+    nvcc_flags += ["-std=c++17", f"-DPYTORCH_CUDA={torch.version.cuda}"]
     # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
     # a name, and looks for a GPU: by NVML, so that CUDA stays untouched.
     environment = {
@@ -765,7 +763,7 @@ def _compile(name, cpu_flags, architectures, directory):
             # USE_CUDA has PyTorch's shims declare streams and device guards.
             extra_cflags=[*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"],
             # On all cores, and with smaller standard headers: 1.25 s instead of 1.85 s on 16 cores.
-            extra_cuda_cflags=["-split-compile=0", "-std=c++17", *gencode],
+            extra_cuda_cflags=["-split-compile=0", *nvcc_flags],
             build_directory=str(scratch),
             with_cuda=cuda,
             is_python_module=False,
