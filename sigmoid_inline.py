@@ -293,8 +293,8 @@ struct Gpu {  // what a launch needs to know of a device
     overlaps = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9;
     wave_bytes = most * kBlock * 16 * ask(cudaDevAttrMultiProcessorCount);
     // More loads in flight than the memory can serve cost it row changes: 1.09 us of its bandwidth,
-    // at 16 bytes a thread, is best on two GPUs: an H100 (13 blocks instead of 16 are 0.9 % faster,
-    // 12 and 14 less, at 4096 x 393216 float32) and an H200 (all 16; 15 are 3 % slower).
+    // at 16 bytes a thread, is best on an H100 (13 of 16 blocks: 0.9 % faster at 4096 x 393216
+    // float32, 12 and 14 less) and an H200 (all 16; 15 are 3 % slower).
     const double hertz = 2e3 * ask(cudaDevAttrMemoryClockRate);
     const double bytes_per_s = hertz * ask(cudaDevAttrGlobalMemoryBusWidth) / 8;
     const int64_t blocks = 1.09e-6 * bytes_per_s / (wave_bytes / most);
@@ -580,10 +580,9 @@ static bool make_view(const at::TensorBase& x, const std::vector<int64_t>& out_s
   return true;
 }
 
-// A new tensor; undefined where no kernel takes so many dimensions or it did not start. Allocates
-// as torch.sigmoid does: at::empty_strided would go through the dispatcher, and fill the output
-// first under torch.use_deterministic_algorithms. Throws where there is no memory or the data was
-// freed.
+// A new tensor; undefined where no kernel started. Its memory comes as torch.sigmoid's does: by
+// at::empty_strided it would come through the dispatcher, and be filled in deterministic mode.
+// Throws where there is none, or where the data of x was freed.
 static at::TensorBase run(const at::TensorBase& x) {
   const std::vector<int64_t> strides = output_strides(x);
   View view;
@@ -635,7 +634,7 @@ static PyObject* python_sigmoid(PyObject*, PyObject* object) {
 }
 
 extern "C" PyObject* sigmoid_inline_function() {
-  static PyMethodDef method = {"sigmoid", python_sigmoid, 8 /* METH_O */, nullptr};
+  static PyMethodDef method = {"_sigmoid", python_sigmoid, 8 /* METH_O */, nullptr};
   return PyCFunction_NewEx(&method, nullptr, nullptr);
 }
 """
@@ -740,7 +739,7 @@ def _compile(name, cpu_flags, architectures, directory):
     # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
     # a name, and looks for a GPU: by NVML, so that CUDA stays untouched.
     environment = {
-        "PATH": os.environ.get("PATH", "") + os.pathsep + os.path.dirname(sys.executable),
+        "PATH": os.environ.get("PATH", os.defpath) + os.pathsep + os.path.dirname(sys.executable),
         "CXX": os.environ.get("CXX") or "c++",
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
@@ -748,9 +747,10 @@ def _compile(name, cpu_flags, architectures, directory):
         stack.enter_context(patch.dict(os.environ, environment))
         log = logging.getLogger("torch.utils.cpp_extension")
         stack.enter_context(patch.object(log, "disabled", True))
-        for stream in ("stdout", "stderr"):
-            if getattr(sys, stream) is None or getattr(sys, stream).closed:  # by a daemon
-                stack.enter_context(patch.object(sys, stream))
+        for output in ("stdout", "stderr"):
+            stream = getattr(sys, output)
+            if getattr(stream, "closed", stream is None):  # by a daemon
+                stack.enter_context(patch.object(sys, output))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         from torch.utils.cpp_extension import load_inline
@@ -830,11 +830,16 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
     if more or is_dynamo_compiling() or forward_ad._current_level >= 0:
         return torch.sigmoid(input, *more)  # a TypeError where there is more
     if profiler._is_profiler_enabled:
-        with _RecordFunctionFast("sigmoid_inline"):
+        with _RecordFunctionFast("sigmoid_inline", [input]):
             y = _sigmoid(input)
     else:
         y = _sigmoid(input)
     return torch.sigmoid(input) if y is None else y
+
+
+# torch.jit.script cannot compile it and takes it for the operator: by its id, so it has to stay.
+torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
+torch.jit._builtins._register_builtin(sigmoid, "aten::sigmoid")
 
 
 class ModelNew(torch.nn.Module):
@@ -842,9 +847,6 @@ class ModelNew(torch.nn.Module):
 
     def forward(self, input):
         return sigmoid(input)
-
-    def __prepare_scriptable__(self):
-        return torch.nn.Sigmoid()  # for torch.jit.script, which knows no built-in functions
 
 
 def get_inputs(device="cuda"):

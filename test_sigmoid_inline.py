@@ -454,9 +454,10 @@ def test_compiled_call_is_one_fused_kernel(device):
 
 def test_profiler_shows_its_name(device, dtype, kernel):
     x = torch.randn(5, device=device, dtype=dtype)
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(record_shapes=True) as profile:
         sigmoid(x)
     keys = {event.key for event in profile.key_averages()}
+    assert [[5]] in [event.input_shapes for event in profile.events()]
     assert "sigmoid_inline" in keys and "aten::sigmoid" not in keys
     assert device == "cpu" or any("kernel<" in key for key in keys)
 
@@ -723,6 +724,7 @@ START_UP = {  # what is odd: the shell commands that make it so, in the cache; w
     "a colon": ("TORCH_EXTENSIONS_DIR=$PWD/a:b", EITHER),
     "a newline": ("TORCH_EXTENSIONS_DIR=$PWD$'/a\\nb'", EITHER),
     "stderr is None": ("FIRST='sys.stderr = None'", WORKS),
+    "plain stdout": ("FIRST=\"sys.stdout = type('', (), dict(write=len, flush=dict))()\"", WORKS),
     "stdout is closed": ("FIRST='sys.stdout.close()'", WORKS),
     "1 and 2 are closed": ("exec >&- 2>&-", WORKS),
 }
