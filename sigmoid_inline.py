@@ -580,9 +580,9 @@ static bool make_view(const at::TensorBase& x, const std::vector<int64_t>& out_s
   return true;
 }
 
-// A new tensor; undefined where no kernel started. Its memory comes as torch.sigmoid's does: by
-// at::empty_strided it would come through the dispatcher, and be filled in deterministic mode.
-// Throws where there is none, or where the data of x was freed.
+// A new tensor; undefined where no kernel started. Its memory comes as torch.sigmoid's does:
+// at::empty_strided costs 0.6 to 0.9 us more, and fills the output first in deterministic mode.
+// Throws where there is no memory, or where the data of x was freed.
 static at::TensorBase run(const at::TensorBase& x) {
   const std::vector<int64_t> strides = output_strides(x);
   View view;
