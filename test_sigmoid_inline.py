@@ -495,7 +495,8 @@ def test_nothing_leaks(device):
         gc.collect()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory = torch.cuda.memory_allocated() if device == "cuda" else pages << 12
-        return memory // x.nbytes, sys.getrefcount(x), x._use_count(), sys.getrefcount(None)
+        references = [sys.getrefcount(thing) for thing in (x, None, torch.Tensor)]
+        return *references, x._use_count(), sys.getallocatedblocks(), memory // x.nbytes
 
     for argument in (x, x.clone().requires_grad_(), [x], x.int()):
         outcome(sigmoid, argument)
