@@ -2,15 +2,29 @@
 # requires-python = ">=3.10"
 # dependencies = ["torch>=2.10", "ninja"]
 # ///
-"""Sigmoid at the memory limit: a drop-in for torch.sigmoid in one file.
+"""Sigmoid at the memory limit: a drop-in for torch.sigmoid, on NVIDIA GPUs and on CPUs.
 
-    python sigmoid_inline.py              # build, check against float64, time (--help: options)
+    python sigmoid_inline.py              # build, check against exact values, time (--help)
     from sigmoid_inline import ModelNew   # ModelNew()(x) is torch.sigmoid(x), faster; so is sigmoid
-    %run or paste into a notebook cell    # the same check and timing
+    paste it whole into a notebook cell   # the same check and timing
 
-load_inline compiles the CUDA and C++ sources on the first import. From top to bottom: the formula,
-the GPU kernel, the CPU loop, the call (from a Python tensor to a kernel and back), the build, the
-public functions, the self-check and the timing.
+The whole idea is a kernel that moves 8 bytes an element of float32, and nothing else counts:
+
+    __global__ void sigmoid(float* out, const float* in, int numel) {
+      int i = blockIdx.x * blockDim.x + threadIdx.x;
+      if (i < numel) out[i] = 1 / (1 + expf(-in[i]));
+    }
+
+What the rest adds is every layout at that speed, the last bit, and a call that costs less than
+PyTorch's. From top to bottom: what a user calls; the kernel; the formula; the CPU's loop; the way
+of a call; then the build, the self-check, the timing and the command line.
+
+    plain    of a call: nothing but autograd stands between it and PyTorch's own kernel
+    view     the input as the output sees it: dimensions ordered and merged
+    dense    of a view: one run of neighbouring elements, so that no position is computed
+    unit     what one load or store moves: 16 bytes, 4, or an element
+    wave     the blocks that are resident on a GPU at once
+    tile     what the CPU computes in one go: 2,048 elements of the output
 """
 
 import argparse
@@ -44,24 +58,368 @@ with warnings.catch_warnings():
     from torch.autograd import forward_ad, profiler
     from torch.compiler import is_dynamo_compiling
 
-# ---- The formula, shared by both devices --------------------------------------------------------
+__version__ = "3.0"
 
-FORMULA_SOURCE = r"""
+# ---- What a user calls --------------------------------------------------------------------------
+
+# A program may put `sigmoid` in the place of torch.sigmoid: what is PyTorch's goes to the function
+# that was there, and PyTorch makes its list of functions, which it keeps, before that (5 ms).
+_torch_sigmoid = torch.sigmoid
+torch.overrides.get_overridable_functions()
+
+
+def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as an argument
+    """torch.sigmoid(input), at the memory limit: with its shape, strides, dtype and exceptions.
+
+    The error is at most 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
+    call runs on a kernel of this file, recorded by autograd or not: a torch.Tensor or Parameter of
+    float32, float64, bfloat16 or (on the GPU) float16, of any shape and strides, on the CPU or an
+    NVIDIA GPU; with `out` where that is a tensor such as the result would be. torch.sigmoid takes
+
+    - torch.compile: Inductor fuses sigmoid with its neighbours, which saves more than any kernel;
+    - what wants to see torch.sigmoid: function and dispatch modes, tracers, torch.func,
+      functionalisation, forward-mode AD, other subclasses (DTensor, FakeTensor);
+    - every other `out`: it resizes, converts and overlaps;
+    - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
+      8 dimensions (on the GPU 3) that do not merge.
+    """
+    if more or is_dynamo_compiling() or forward_ad._current_level >= 0:
+        y = None
+    elif profiler._is_profiler_enabled:
+        with _RecordFunctionFast("sigmoid_inline", [input]):
+            y = _sigmoid(input, out)
+    else:
+        y = _sigmoid(input, out)
+    if y is not None:
+        return y
+    if out is None:
+        return _torch_sigmoid(input, *more)  # a TypeError where there is more
+    return _torch_sigmoid(input, *more, out=out)
+
+
+# torch.jit.script cannot compile it and takes it for the operator: by its id, so it has to stay.
+torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
+torch.jit._builtins._register_builtin(sigmoid, "aten::sigmoid")
+
+
+class ModelNew(torch.nn.Module):
+    """torch.nn.Sigmoid, at the memory limit."""
+
+    def forward(self, input):
+        return sigmoid(input)
+
+
+def get_inputs(device="cuda"):
+    """KernelBench's level 1, problem 21: one float32 tensor of 4096 x 393216 (6.44 GB)."""
+    return [torch.rand(4096, 393216, device=device)]
+
+
+def get_init_inputs():
+    """The arguments of ModelNew(): none."""
+    return []
+
+
+def _here():
+    """A directive that gives the next line its number in this file, for the compilers' errors."""
+    return f'#line {sys._getframe(1).f_lineno + 1} "sigmoid_inline.py"'
+
+
+# ---- The kernel: what a thread loads, computes and stores, and how many of them are launched -----
+
+# What both devices share.
+COMMON_SOURCE = _here() + r"""
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
+namespace sigmoid_inline __attribute__((visibility("hidden"))) {
+
+// All that was tuned; the figures are of float32 at 4096 x 393216 where they name no other case.
+inline constexpr int kBlock = 128;    // threads of a block; 256 take 1.3 % longer
+inline constexpr int kWideUnits = 2;  // units of 16 bytes a thread moves, of views (1 takes 8 % longer on
+                               // an expanded row) and in the L2 cache (up to 14 %)
+inline constexpr int kDoubleBlocks = 8;  // resident blocks that leave float64 its registers: 5 % faster
+inline constexpr double kInFlight = 1.09e-6;  // seconds of the bandwidth: see tune()
+inline constexpr int64_t kTile = 2048;    // elements of a CPU tile, which stays in the L1 cache
+inline constexpr int64_t kGrain = 16;     // tiles worth one more thread, as in at::TensorIterator
+inline constexpr int64_t kLongRow = 64;   // elements; the CPU copies shorter rows before it computes them
+
+struct Tuning {
+  int units_per_thread, resident_blocks;
+};
+
+// How to load a dense tensor that no cache holds. More bytes in flight than the memory can serve
+// cost it row changes, fewer leave it idle: kInFlight of the bandwidth is best on an H100 (13 of 16
+// blocks: 0.9 % faster than all, 12 and 14 less) and an H200 (all 16; 15 are 3 % slower). GPUs that
+// were not seen keep three quarters of their blocks at least, and move two units a thread where
+// one is too little by half, as on a B200.
+inline Tuning tune(int multiprocessors, int threads_per_multiprocessor, double bytes_per_s) {
+  const int all = threads_per_multiprocessor / kBlock;
+  const double blocks = kInFlight * bytes_per_s / multiprocessors / (kBlock * 16);
+  if (blocks >= 1.5 * all) return {2, all};
+  if (blocks < 1) return {1, all};  // the driver does not say how fast the memory is
+  return {1, std::clamp(int(blocks), all - all / 4, all)};
+}
+
+enum class Dtype { kHalf = 5, kFloat = 6, kDouble = 7, kBFloat16 = 15 };  // as c10::ScalarType
+
+// The input's dimensions in the order in which they lie in the output, innermost first, neighbours
+// merged where the input allows it. The output is dense: element i of this order is at out[i].
+inline constexpr int kMaxDims = 8, kMaxGpuDims = 3, kMaxGpus = 128;  // a c10::DeviceIndex has 8 bits
+struct View {
+  int64_t numel;
+  int ndim = 1;
+  int64_t sizes[kMaxDims] = {1};    // of one element, until make_view() finds more
+  int64_t strides[kMaxDims] = {1};  // of the input, in elements
+
+  bool is_dense() const { return ndim == 1 && strides[0] == 1; }
+};
+
+// Launches the kernel; false where there is none for this view or CUDA refuses it.
+bool launch_on_gpu(Dtype, void* out, const void* in, const View&, int device, void* stream);
+
+}  // namespace sigmoid_inline
+"""
+
+KERNEL_SOURCE = _here() + r"""
+#include <cuda.h>
+
+namespace sigmoid_inline __attribute__((visibility("hidden"))) {
+
+template <class T, int unit_elements>
+struct alignas(unit_elements * sizeof(T)) Unit {
+  T element[unit_elements];
+};
+template <class T, int unit_elements>
+INLINE Unit<T, unit_elements> sigmoid(Unit<T, unit_elements> x) {
+#pragma unroll
+  for (int n = 0; n < unit_elements; n++) x.element[n] = sigmoid(x.element[n]);
+  return x;
+}
+
+// A view for the kernel: the innermost dimension is counted in units, strides are in elements. To
+// divide is to multiply: n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and
+// Montgomery, "Division by invariant integers using multiplication", 1994).
+struct Dims {
+  uint32_t size[kMaxGpuDims], magic[kMaxGpuDims], shift[kMaxGpuDims];
+  int64_t stride[kMaxGpuDims];
+};
+
+// The input's unit of this index, by 2 or 3 dimensions, or `ndim` = 0 where the input is dense.
+template <class T, int unit_elements, int ndim>
+INLINE Unit<T, unit_elements> load(const T* in, const Dims& dims, uint32_t index) {
+  using U = Unit<T, unit_elements>;
+  if constexpr (ndim > 0) {
+#pragma unroll
+    for (int d = 0; d < ndim - 1; d++) {
+      const uint32_t quotient = (__umulhi(index, dims.magic[d]) + index) >> dims.shift[d];
+      in += (index - quotient * dims.size[d]) * dims.stride[d];
+      index = quotient;
+    }
+    return *reinterpret_cast<const U*>(in + index * dims.stride[ndim - 1]);
+  }
+  return reinterpret_cast<const U*>(in)[index];
+}
+
+// Each thread computes `units_per_thread` units, a block apart so that neighbouring lanes touch
+// neighbouring memory, and loads them all before it uses the first. The `tail` elements after the
+// last unit of a dense tensor take one thread each.
+template <class T, int unit_bytes, int units_per_thread, int ndim>
+__global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
+    sigmoid_kernel(T* out, const T* in, uint32_t units, uint32_t tail,
+                   const __grid_constant__ Dims dims) {
+  constexpr int unit_elements = unit_bytes / sizeof(T);
+  using U = Unit<T, unit_elements>;
+  const uint32_t first = blockIdx.x * (kBlock * units_per_thread) + threadIdx.x;
+  U* const to = reinterpret_cast<U*>(out) + first;
+  U x[units_per_thread];
+#if __CUDA_ARCH__ >= 900  // before any access: launch() lets blocks start early
+  cudaGridDependencySynchronize();
+#endif
+  // Only the last one or two blocks test each unit: 1.03 to 1.3 times as fast on narrow units.
+  if ((blockIdx.x + 1) * (kBlock * units_per_thread) <= units) {
+#pragma unroll
+    for (int n = 0; n < units_per_thread; n++)
+      x[n] = load<T, unit_elements, ndim>(in, dims, first + n * kBlock);
+#pragma unroll
+    for (int n = 0; n < units_per_thread; n++) to[n * kBlock] = sigmoid(x[n]);
+    return;
+  }
+#pragma unroll
+  for (int n = 0; n < units_per_thread; n++) {
+    const uint32_t unit = first + n * kBlock;
+    if (unit < units) x[n] = load<T, unit_elements, ndim>(in, dims, unit);
+  }
+#pragma unroll
+  for (int n = 0; n < units_per_thread; n++) {
+    const uint32_t unit = first + n * kBlock;
+    const uint32_t past = unit - units;  // wraps around before the end
+    if (unit < units) to[n * kBlock] = sigmoid(x[n]);
+    if (ndim == 0 && past < tail) {
+      const int64_t element = int64_t(units) * unit_elements + past;
+      out[element] = sigmoid(in[element]);
+    }
+  }
+}
+
+// What a launch needs to know of a device.
+struct Gpu {
+  int64_t l2_bytes, wave_bytes;  // a wave of blocks moves so much, at 16 bytes a thread
+  int units_per_thread;          // of a dense tensor that no cache holds
+  unsigned held_bytes;           // of shared memory, unused: they keep other blocks out there
+  bool overlaps;                 // whether a grid may start before the one before it has ended
+
+  void read(int device) {
+    const auto ask = [device](cudaDeviceAttr attribute) {
+      int value = 0;
+      cudaDeviceGetAttribute(&value, attribute, device);
+      return value;
+    };
+    const int multiprocessors = ask(cudaDevAttrMultiProcessorCount);
+    const int threads = ask(cudaDevAttrMaxThreadsPerMultiProcessor);
+    const double transfers_per_s = 2e3 * ask(cudaDevAttrMemoryClockRate);  // it is in kHz
+    const double bytes_per_s = transfers_per_s * ask(cudaDevAttrGlobalMemoryBusWidth) / 8;
+    const Tuning tuning = tune(multiprocessors, threads, bytes_per_s);
+    l2_bytes = ask(cudaDevAttrL2CacheSize);
+    wave_bytes = int64_t(multiprocessors) * (threads / kBlock * kBlock) * 16;
+    units_per_thread = tuning.units_per_thread;
+    const int shared = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / tuning.resident_blocks;
+    held_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
+                          ask(cudaDevAttrMaxSharedMemoryPerBlock));
+    if (tuning.resident_blocks == threads / kBlock) held_bytes = 0;
+    // PyTorch and drivers for CUDA 12 do not know every graph that such a launch makes.
+    overlaps = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9;
+  }
+};
+
+inline auto driver_launch() {
+  static const auto launch = [] {
+    void* entry = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", &entry, 12000, cudaEnableDefault, &found);
+    return reinterpret_cast<decltype(&cuLaunchKernelEx)>(entry);
+  }();
+  return launch;
+}
+
+template <class T>
+struct GpuCall {
+  T* out;
+  const T* in;
+  const View& view;
+  const Gpu& gpu;
+  int device;
+  CUstream stream;
+
+  template <int unit_elements, int ndim>
+  Dims make_dims() const {
+    Dims dims;
+    for (int d = 0; d < ndim; d++) dims.stride[d] = view.strides[d] * (d == 0 ? unit_elements : 1);
+    for (int d = 0; d < ndim - 1; d++) {  // nothing is divided by the outermost size
+      const int64_t size = view.sizes[d] / (d == 0 ? unit_elements : 1);
+      const int shift = size > 1 ? 64 - __builtin_clzll(size - 1) : 0;
+      dims.size[d] = size;
+      dims.magic[d] = (((int64_t(1) << shift) - size) << 32) / size + 1;
+      dims.shift[d] = shift;
+    }
+    return dims;
+  }
+
+  // Through the driver, by a handle that each thread asks once, a launch takes 0.3 to 0.6 us less of
+  // the host's time than <<<>>>. Blocks may start once those of the grid before have ended, and wait
+  // in the kernel until its writes are there: an eager call takes 0.5 us less, one in a graph 0.4.
+  template <int unit_bytes, int units_per_thread, int ndim>
+  bool launch(unsigned shared_bytes) {
+    constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
+    // Indices have 32 bits, with room for a last block, and a division takes 31 of them.
+    if (view.numel / unit_elements > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
+    const uint32_t units = view.numel / unit_elements, tail = view.numel % unit_elements;
+    const Dims dims = make_dims<unit_elements, ndim>();
+    static thread_local CUfunction handles[kMaxGpus];
+    const auto kernel = sigmoid_kernel<T, unit_bytes, units_per_thread, ndim>;
+    CUfunction& handle = handles[device];
+    if (!handle && cudaGetFuncBySymbol(&handle, reinterpret_cast<const void*>(kernel))) return false;
+    CUlaunchAttribute overlap = {CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
+    overlap.value.programmaticStreamSerializationAllowed = 1;
+    const unsigned grid = (units + tail + block_units - 1) / block_units;
+    const CUlaunchConfig config = {grid,         1,      1,        kBlock, 1, 1,
+                                   shared_bytes, stream, &overlap, gpu.overlaps ? 1u : 0u};
+    const void* arguments[] = {&out, &in, &units, &tail, &dims};
+    return !driver_launch()(&config, handle, const_cast<void**>(arguments), nullptr);
+  }
+  template <int unit_bytes, int units_per_thread>
+  bool launch_by_ndim() {
+    if (view.is_dense()) return launch<unit_bytes, units_per_thread, 0>(0);
+    if (view.ndim <= 2) return launch<unit_bytes, units_per_thread, 2>(0);
+    return launch<unit_bytes, units_per_thread, kMaxGpuDims>(0);
+  }
+
+  // By the widest unit that all rows of both tensors start and end with: 16 bytes, 4 or an element.
+  // A thread moves 16 bytes in all, or more where kWideUnits says so.
+  bool launch_by_unit() {
+    constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
+    uint64_t boundaries = uintptr_t(out) | uintptr_t(in);  // in bytes, of all rows, by their bits
+    if (!view.is_dense()) {
+      boundaries |= view.sizes[0] * kElement;
+      if (view.strides[0] != 1) boundaries |= kElement;
+      for (int d = 1; d < view.ndim; d++) boundaries |= view.strides[d] * kElement;
+    }
+    const int64_t bytes = view.numel * kElement;
+    const bool in_l2 = 2 * bytes <= gpu.l2_bytes;  // with the output
+    if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
+    if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
+    if (!view.is_dense()) return launch_by_ndim<16, kWideUnits>();
+    if (in_l2 && 2 * bytes > gpu.wave_bytes) return launch<16, kWideUnits, 0>(0);
+    if (in_l2) return launch<16, 1, 0>(0);
+    if (gpu.units_per_thread == 2) return launch<16, 2, 0>(0);
+    return launch<16, 1, 0>(gpu.held_bytes);
+  }
+};
+
+bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int device,
+                   void* stream) {
+  static thread_local Gpu gpus[kMaxGpus];  // one for each thread, so that nothing is locked
+  Gpu& gpu = gpus[device];
+  if (gpu.wave_bytes == 0) gpu.read(device);
+  int current = device;
+  cudaGetDevice(&current);
+  if (current != device) cudaSetDevice(device);
+  const auto launch = [&](auto* to) {
+    using T = std::remove_pointer_t<decltype(to)>;
+    GpuCall<T> call = {to, static_cast<const T*>(in), view, gpu, device, CUstream(stream)};
+    return call.launch_by_unit();
+  };
+  bool launched = false;
+  if (dtype == Dtype::kFloat) launched = launch(static_cast<float*>(out));
+  if (dtype == Dtype::kDouble) launched = launch(static_cast<double*>(out));
+  if (dtype == Dtype::kBFloat16) launched = launch(static_cast<BFloat16*>(out));
+  if (dtype == Dtype::kHalf) launched = launch(static_cast<Half*>(out));
+  if (current != device) cudaSetDevice(current);
+  if (!launched) cudaGetLastError();  // torch.sigmoid would find the error and take it for its own
+  return launched;
+}
+
+}  // namespace sigmoid_inline
+"""
+
+# ---- The formula, for both devices ---------------------------------------------------------------
+
+FORMULA_SOURCE = _here() + r"""
+namespace sigmoid_inline __attribute__((visibility("hidden"))) {
+
 #ifdef __CUDACC__
 #define INLINE __device__ __forceinline__
 // 1/d for a normal d, to 2^-23 (float) or 2^-20 (double). `1 / d` in CUDA C++ is an IEEE division:
 // 4 % slower in float32 at 2^29 elements, 17 % in the L2 cache.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#floating-point-instructions-rcp
 INLINE float reciprocal(float d) {
   float r;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(d));
   return r;
 }
-INLINE double reciprocal(double d) {
+INLINE double reciprocal(double d) {  // .../#floating-point-instructions-rcp-approx-ftz-f64
   double r;
   asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(d));
   return r;
@@ -88,20 +446,21 @@ INLINE T polynomial(T u, T lowest, Rest... rest) {
 
 // q(u) of e^-u = 1 - u + u^2 q(u) for |u| <= ln 2 / 2: the polynomial with the least largest error
 // |(1 - u + u^2 q(u)) e^u - 1|, by the Remez algorithm in 200-bit arithmetic, each coefficient then
-// rounded to nearest. The error is 2^-17.5, 2^-28.0 and 2^-56.3 then. The tests over all floats,
-// all 16-bit values and 10^8 doubles notice a coefficient that breaks the bounds.
-template <bool exact>
+// rounded to nearest; its error is 2^-28.0 then, and 2^-56.3 for double. The tests over all floats
+// and 10^8 doubles notice a coefficient that breaks the bounds.
 INLINE float exp_rest(float u) {
-  if (!exact) return polynomial(u, 0x1.0006b4p-1f, -0x1.571caap-3f, 0x1.5225b6p-5f);
   return polynomial(u, 0x1.fffffcp-2f, -0x1.555492p-3f, 0x1.5558f2p-5f, -0x1.1239d4p-7f,
                     0x1.6a244cp-10f);
 }
-template <bool exact>
 INLINE double exp_rest(double u) {
   return polynomial(u, 0x1.000000000000ap-1, -0x1.55555555554fap-3, 0x1.555555555088cp-5,
                     -0x1.1111111127b9ep-7, 0x1.6c16c184266ebp-10, -0x1.a01a012a68f41p-13,
                     0x1.a0199a16dcba7p-16, -0x1.71df253bfd924p-19, 0x1.28ad68a7aadbcp-22,
                     -0x1.ad7f77e4fff9fp-26);
+}
+// For 16-bit results on the CPU, ...
+INLINE float exp_rest_16bit(float u) {
+  return polynomial(u, 0x1.000e1cp-1f, -0x1.566e1ap-3f, 0x1.4f6104p-5f);
 }
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2, for T = float or double.
@@ -112,7 +471,7 @@ INLINE double exp_rest(double u) {
 // no range needs a path of its own. Without `exact`, for 16-bit results on the CPU, the low parts
 // are left out and q has 3 coefficients.
 template <bool exact, class T>
-INLINE T sigmoid(T x) {
+INLINE T sigmoid_by_formula(T x) {
   constexpr bool f32 = sizeof(T) == 4;
   using Bits = std::conditional_t<f32, uint32_t, uint64_t>;
   constexpr int mantissa = f32 ? 23 : 52, bias = f32 ? 127 : 1023;
@@ -131,7 +490,8 @@ INLINE T sigmoid(T x) {
   if (exact) u = std::fma(-k, ln2_low, u);
   const Bits exponent = bit_cast<Bits>(t) << mantissa;
   const T power = bit_cast<T>(exponent + (Bits(bias + mantissa + 1) << mantissa));  // scale * 2^k
-  const T s = std::fma(u * u, exp_rest<exact>(u), -u);                              // e^-u - 1
+  const T q = exact ? exp_rest(u) : exp_rest_16bit(u);
+  const T s = std::fma(u * u, q, -u);                                               // e^-u - 1
   const T d = std::fma(s, scale, scale + power);
   if (!exact) return power / d;
   const T d_low = std::fma(s, scale, power - (d - scale));
@@ -140,12 +500,11 @@ INLINE T sigmoid(T x) {
   if (!f32) e = std::fma(e, e, e);
   return std::fma(e, r, r) * power;
 }
-INLINE float compute(float x) { return sigmoid<true>(x); }
-INLINE double compute(double x) { return sigmoid<true>(x); }
-
-enum class Dtype { kHalf = 5, kFloat = 6, kDouble = 7, kBFloat16 = 15 };  // as c10::ScalarType
+INLINE float sigmoid(float x) { return sigmoid_by_formula<true>(x); }
+INLINE double sigmoid(double x) { return sigmoid_by_formula<true>(x); }
 
 // 16-bit types as bits: cuda_bf16.h and cuda_fp16.h would add 0.5 s to the build.
+// https://docs.nvidia.com/cuda/parallel-thread-execution/#data-movement-and-conversion-instructions-cvt
 struct BFloat16 {
   uint16_t bits;
 };
@@ -161,22 +520,7 @@ INLINE BFloat16 round_to_bfloat16(float x) {  // to nearest, ties to even
 #endif
 }
 
-// The input's dimensions in the order in which they lie in the output, innermost first, neighbours
-// merged where the input allows it. The output is dense: element i of this order is at out[i].
-constexpr int kMaxDims = 8, kMaxGpuDims = 3;
-struct View {
-  int64_t numel;
-  int ndim = 1;
-  int64_t size[kMaxDims] = {1, 1};
-  int64_t stride[kMaxDims] = {1};  // of the input, in elements
-
-  bool is_dense() const { return ndim == 1 && stride[0] == 1; }
-};
-"""
-
-# ---- The GPU kernel and its launch --------------------------------------------------------------
-
-CUDA_SOURCE = r"""
+#ifdef __CUDACC__
 struct Half {
   uint16_t bits;
 };
@@ -191,253 +535,76 @@ INLINE Half round_to_half(float x) {
   return y;
 }
 
-// For a 16-bit result the hardware's exponential and reciprocal suffice (at most 1 ulp; all but 3
-// of the 65,536 float16 and 1 of the bfloat16 inputs are correctly rounded), and their speed is
-// needed: the formula for float costs 20 to 29 % there. exp2f is ex2.approx without flush-to-zero.
+// For a 16-bit result the hardware's exponential and reciprocal suffice, and their speed is needed:
+// the formula for float costs 20 to 29 % there. Ties of the 16 bits lie as close as float32's last
+// place to exact results, so the three constants are next to -log2 e, 0 and 1. They come from the
+// grid c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 for |i| <= 4, |j| <= 1024, |k| <= 8, on an
+// H100: all inputs of both types round correctly for i = -1, k = -3 and j from -473 to -212, and
+// j = -342 is its middle. The test over all 16-bit values notices another last digit of c or a.
 INLINE float sigmoid_16bit(float x) {
-  const float e = exp2f(-1.44269504f * fabsf(x));
-  return (x < 0 ? e : 1) * reciprocal(1 + e);
+  constexpr float c = -0x1.715478p+0, b = -0x1.56p-24, a = 0x1.fffffap-1;
+  const float e = exp2f(fmaf(c, fabsf(x), b));  // ex2.approx, without flush-to-zero
+  return (x < 0 ? e : a) * reciprocal(a + e);
 }
-INLINE BFloat16 compute(BFloat16 x) { return round_to_bfloat16(sigmoid_16bit(widen(x))); }
-INLINE Half compute(Half x) { return round_to_half(sigmoid_16bit(widen(x))); }
-
-template <class T, int size>
-struct alignas(size * sizeof(T)) Unit {  // what one load or store moves
-  T element[size];
-};
-template <class T, int size>
-INLINE Unit<T, size> compute(Unit<T, size> x) {
-#pragma unroll
-  for (int n = 0; n < size; n++) x.element[n] = compute(x.element[n]);
-  return x;
+INLINE BFloat16 sigmoid(BFloat16 x) { return round_to_bfloat16(sigmoid_16bit(widen(x))); }
+INLINE Half sigmoid(Half x) { return round_to_half(sigmoid_16bit(widen(x))); }
+#else
+INLINE BFloat16 sigmoid(BFloat16 x) {
+  return round_to_bfloat16(sigmoid_by_formula<false>(widen(x)));
 }
-
-// The input's dimensions, the innermost counted in units; strides in elements. To divide is to
-// multiply: n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and Montgomery 1994).
-struct Dims {
-  uint32_t size[kMaxGpuDims], magic[kMaxGpuDims], shift[kMaxGpuDims];
-  int64_t stride[kMaxGpuDims];
-};
-
-// The input's unit of this index, by 2 or 3 dimensions, or `ndim` = 0 where the input is dense.
-template <class T, int size, int ndim>
-INLINE Unit<T, size> load(const T* in, const Dims& dims, uint32_t index) {
-  if constexpr (ndim > 0) {
-#pragma unroll
-    for (int d = 0; d < ndim - 1; d++) {
-      const uint32_t quotient = (__umulhi(index, dims.magic[d]) + index) >> dims.shift[d];
-      in += (index - quotient * dims.size[d]) * dims.stride[d];
-      index = quotient;
-    }
-    return *reinterpret_cast<const Unit<T, size>*>(in + index * dims.stride[ndim - 1]);
-  }
-  return reinterpret_cast<const Unit<T, size>*>(in)[index];
-}
-
-constexpr int kBlock = 128;  // threads; 256 take 1.3 % longer in float32
-
-// Each thread computes `count` units, a block apart so that neighbouring lanes touch neighbouring
-// memory, and loads them all before it uses the first. The `tail` elements after the last unit of a
-// dense tensor take one thread each. Asked for 8 blocks a multiprocessor, the compiler gives
-// float64 the registers to overlap its elements: 5 % faster in the L2 cache.
-template <class T, int width, int count, int ndim>
-__global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? 8 : 0)
-    kernel(T* out, const T* in, uint32_t units, uint32_t tail, const __grid_constant__ Dims dims) {
-  constexpr int size = width / sizeof(T);
-  const uint32_t first = blockIdx.x * (kBlock * count) + threadIdx.x;
-  Unit<T, size>* const to = reinterpret_cast<Unit<T, size>*>(out) + first;
-  Unit<T, size> x[count];
-#if __CUDA_ARCH__ >= 900  // before any access: GpuCall::launch lets blocks start early
-  cudaGridDependencySynchronize();
 #endif
-  // Only the last one or two blocks test each unit: 1.03 to 1.3 times as fast on narrow units.
-  if ((blockIdx.x + 1) * (kBlock * count) <= units) {
-#pragma unroll
-    for (int n = 0; n < count; n++) x[n] = load<T, size, ndim>(in, dims, first + n * kBlock);
-#pragma unroll
-    for (int n = 0; n < count; n++) to[n * kBlock] = compute(x[n]);
-    return;
-  }
-#pragma unroll
-  for (int n = 0; n < count; n++) {
-    if (first + n * kBlock < units) x[n] = load<T, size, ndim>(in, dims, first + n * kBlock);
-  }
-#pragma unroll
-  for (int n = 0; n < count; n++) {
-    const uint32_t past = first + n * kBlock - units;  // wraps around before the end
-    if (first + n * kBlock < units) to[n * kBlock] = compute(x[n]);
-    if (ndim == 0 && past < tail) {
-      const int64_t element = int64_t(units) * size + past;
-      out[element] = compute(in[element]);
-    }
-  }
-}
 
-struct Gpu {  // what a launch needs to know of a device
-  int device = -1;
-  int64_t l2_bytes = 0;
-  int64_t wave_bytes = 0;   // of as many threads as fit at once, 16 bytes each
-  size_t shared_bytes = 0;  // that nobody uses, to limit how many blocks are resident
-  bool overlaps = false;    // whether a grid may start before the one before it has ended
-
-  int64_t ask(cudaDeviceAttr attribute) const {
-    int value = 0;
-    cudaDeviceGetAttribute(&value, attribute, device);
-    return value;
-  }
-  void read(int new_device) {
-    device = new_device;
-    const int64_t most = ask(cudaDevAttrMaxThreadsPerMultiProcessor) / kBlock;
-    l2_bytes = ask(cudaDevAttrL2CacheSize);
-    // PyTorch and drivers for CUDA 12 do not know every graph that such a launch makes.
-    overlaps = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9;
-    wave_bytes = most * kBlock * 16 * ask(cudaDevAttrMultiProcessorCount);
-    // More loads in flight than the memory can serve cost it row changes: 1.09 us of its bandwidth,
-    // at 16 bytes a thread, is best on an H100 (13 of 16 blocks: 0.9 % faster at 4096 x 393216
-    // float32, 12 and 14 less) and an H200 (all 16; 15 are 3 % slower).
-    const double hertz = 2e3 * ask(cudaDevAttrMemoryClockRate);
-    const double bytes_per_s = hertz * ask(cudaDevAttrGlobalMemoryBusWidth) / 8;
-    const int64_t blocks = 1.09e-6 * bytes_per_s / (wave_bytes / most);
-    if (blocks < 1 || blocks >= most) return;
-    const int64_t share = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / blocks / 256 * 256;
-    shared_bytes = min(share - ask(cudaDevAttrReservedSharedMemoryPerBlock),
-                       ask(cudaDevAttrMaxSharedMemoryPerBlock));
-  }
-};
-
-// Each function returns false where there is no kernel for the call or CUDA did not start it.
-template <class T>
-struct GpuCall {
-  T* out;
-  const T* in;
-  const View& view;
-  const Gpu& gpu;
-  cudaStream_t stream;
-
-  template <int width, int count, int ndim>
-  bool launch(size_t shared_bytes = 0) const {
-    constexpr int size = width / sizeof(T);
-    // Indices have 32 bits, with room for a last block, and a division takes 31 of them.
-    if (view.numel / size > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
-    const uint32_t units = view.numel / size;
-    const uint32_t tail = view.numel % size;
-    Dims dims;
-    for (int d = 0; d < ndim; d++) {
-      const int elements = d == 0 ? size : 1;
-      const int64_t n = view.size[d] / elements;
-      const int shift = n > 1 ? 64 - __builtin_clzll(n - 1) : 0;
-      dims.size[d] = n;
-      dims.magic[d] = (((int64_t(1) << shift) - n) << 32) / n + 1;
-      dims.shift[d] = shift;
-      dims.stride[d] = view.stride[d] * elements;
-    }
-    const unsigned grid = (units + tail + kBlock * count - 1) / (kBlock * count);
-    // Blocks may start once those of the grid before have ended, and wait in the kernel until its
-    // writes are there: an eager call takes 0.5 us less, one after another in a graph 0.4 us less.
-    cudaLaunchAttribute overlap = {cudaLaunchAttributeProgrammaticStreamSerialization};
-    overlap.val.programmaticStreamSerializationAllowed = 1;
-    const cudaLaunchConfig_t config = {grid, kBlock, shared_bytes, stream, &overlap, gpu.overlaps};
-    const auto function = kernel<T, width, count, ndim>;
-    if (!cudaLaunchKernelEx(&config, function, out, in, units, tail, dims)) return true;
-    cudaGetLastError();  // so that torch.sigmoid does not find the error and take it for its own
-    return false;
-  }
-  template <int width, int count>
-  bool launch_by_dims() const {
-    if (view.is_dense()) return launch<width, count, 0>();
-    return view.ndim <= 2 ? launch<width, count, 2>() : launch<width, count, kMaxGpuDims>();
-  }
-  // By the widest unit that every row of both tensors is made of: 16 bytes, 4 or an element. A
-  // thread moves 16 bytes, or 32 where that is faster: views in units of 16 (8 % on an expanded
-  // row), and dense tensors that fit in the L2 cache with their output and fill more than half a
-  // wave of blocks (up to 14 %).
-  bool start() const {
-    constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
-    uint64_t alignment = uintptr_t(out) | uintptr_t(in);
-    if (!view.is_dense()) {
-      alignment |= view.size[0] * kElement;
-      if (view.stride[0] != 1) alignment |= kElement;
-      for (int d = 1; d < view.ndim; d++) alignment |= view.stride[d] * kElement;
-    }
-    if (alignment % kWord != 0) return launch_by_dims<kElement, 16 / kElement>();
-    if (alignment % 16 != 0) return launch_by_dims<kWord, 16 / kWord>();
-    const int64_t bytes = view.numel * kElement;
-    const bool in_l2 = 2 * bytes <= gpu.l2_bytes;
-    if (!view.is_dense() || (in_l2 && 2 * bytes > gpu.wave_bytes)) return launch_by_dims<16, 2>();
-    return launch<16, 1, 0>(in_l2 ? 0 : gpu.shared_bytes);
-  }
-};
-
-// Whether a kernel was started. The tensors' device has to be current.
-extern "C" bool sigmoid_inline_cuda(Dtype dtype, void* out, const void* in, const View& view,
-                                    int device, void* stream) {
-  static thread_local Gpu gpus[64];  // so that no lock is needed
-  Gpu& gpu = gpus[device % 64];
-  if (gpu.device != device) gpu.read(device);
-  const auto start = [&](auto* to) {
-    using T = std::remove_pointer_t<decltype(to)>;
-    return GpuCall<T>{to, static_cast<const T*>(in), view, gpu, cudaStream_t(stream)}.start();
-  };
-  if (dtype == Dtype::kFloat) return start(static_cast<float*>(out));
-  if (dtype == Dtype::kDouble) return start(static_cast<double*>(out));
-  if (dtype == Dtype::kBFloat16) return start(static_cast<BFloat16*>(out));
-  return start(static_cast<Half*>(out));
-}
+}  // namespace sigmoid_inline
 """
 
 # ---- The CPU loop -------------------------------------------------------------------------------
 
-CPU_SOURCE = r"""
+CPU_SOURCE = _here() + r"""
 #include <sys/mman.h>
 #include <torch/csrc/stable/c/shim.h>
 #include <unistd.h>
 
-#include <algorithm>
+namespace sigmoid_inline __attribute__((visibility("hidden"))) {
 
-constexpr int64_t kTile = 2048;   // elements; a tile stays in the L1 cache
-constexpr int64_t kGrain = 16;    // tiles that are worth one more thread, as in at::TensorIterator
-constexpr int64_t kLongRow = 64;  // elements; shorter rows are copied first
 // malloc takes an output of nearly 32 MiB fresh from the system, with a fault for each page: with
 // huge pages the call is up to 2.5 times as fast on two cores. Smaller outputs are recycled.
 constexpr int64_t kHugePagesBytes = 31 << 20;
 
-INLINE BFloat16 compute(BFloat16 x) { return round_to_bfloat16(sigmoid<false>(widen(x))); }
-
 template <class T>
-static void compute_row(const T* in, T* out, int64_t count) {
+void compute_row(const T* in, T* out, int64_t count) {
 #pragma GCC ivdep  // `in` is `out` or apart from it
-  for (int64_t n = 0; n < count; n++) out[n] = compute(in[n]);
+  for (int64_t n = 0; n < count; n++) out[n] = sigmoid(in[n]);
 }
 
 // Computes `count` elements of `out`, whose first is number `first` of the output. Long rows are
 // computed where they lie, and a repeated value once; others are copied and computed in place.
 template <class T>
-static void compute_tile(const View& view, const T* in, int64_t first, int64_t count, T* out) {
+void compute_tile(const View& view, const T* in, int64_t first, int64_t count, T* out) {
   int64_t at[kMaxDims];
   for (int d = 0; d < view.ndim; d++) {
-    at[d] = first % view.size[d];
-    first /= view.size[d];
-    in += at[d] * view.stride[d];
+    at[d] = first % view.sizes[d];
+    first /= view.sizes[d];
+    in += at[d] * view.strides[d];
   }
-  const int64_t stride = view.stride[0];
-  const bool direct = stride == 1 && view.size[0] >= kLongRow;
+  const int64_t stride = view.strides[0];
+  const bool direct = stride == 1 && view.sizes[0] >= kLongRow;
   for (int64_t done = 0, piece; done < count; done += piece) {
-    piece = std::min(view.size[0] - at[0], count - done);
+    piece = std::min(view.sizes[0] - at[0], count - done);
     if (stride == 0) {
-      std::fill_n(out + done, piece, compute(*in));
+      std::fill_n(out + done, piece, sigmoid(*in));
     } else if (direct) {
       compute_row(in, out + done, piece);
     } else if (stride == 1) {
-      memcpy(out + done, in, piece * sizeof(T));
+      memmove(out + done, in, piece * sizeof(T));
     } else {
       for (int64_t n = 0; n < piece; n++) out[done + n] = in[n * stride];
     }
     in -= at[0] * stride;  // to the start of the next row
     at[0] = 0;
     for (int d = 1; d < view.ndim; d++) {
-      in += view.stride[d];
-      if (++at[d] < view.size[d]) break;
-      in -= view.size[d] * view.stride[d];
+      in += view.strides[d];
+      if (++at[d] < view.sizes[d]) break;
+      in -= view.sizes[d] * view.strides[d];
       at[d] = 0;
     }
   }
@@ -473,7 +640,7 @@ struct CpuCall {
   }
 };
 
-static bool run_cpu(Dtype dtype, void* out, const void* in, const View& view) {
+bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view) {
   const auto run = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
     return CpuCall<T>{to, static_cast<const T*>(in), view}.run();
@@ -482,26 +649,33 @@ static bool run_cpu(Dtype dtype, void* out, const void* in, const View& view) {
   if (dtype == Dtype::kDouble) return run(static_cast<double*>(out));
   return run(static_cast<BFloat16*>(out));
 }
+
+}  // namespace sigmoid_inline
 """
 
-# ---- The call: from a Python tensor to output, layout and kernel, and back ----------------------
+# ---- The call: from a Python tensor to output, view and kernel, and back -------------------------
 
-# A built-in function on the tensor's own C++ object: a call through the dispatcher costs the host
-# more than torch.sigmoid itself. Calls that something intercepts must not take it: is_plain.
-CALL_SOURCE = r"""
+# A built-in function on the tensor's own C++ object. Through the dispatcher a call would cost the
+# host more than torch.sigmoid itself; the dispatcher's own keys say where it must not be skipped.
+CALL_SOURCE = _here() + r"""
 #include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
+#include <ATen/core/TensorBody.h>
 #include <ATen/cuda/EmptyTensor.h>
+#include <ATen/ops/sigmoid_ops.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/strides.h>
+#include <torch/csrc/stable/c/shim.h>
+
+#include <memory>
 
 // Of Python, what is needed here: Python.h is missing on many machines.
 extern "C" {
 typedef struct _object PyObject;
 struct PyMethodDef {
   const char* name;
-  PyObject* (*function)(PyObject* self, PyObject* argument);
+  PyObject* (*function)(PyObject* self, PyObject* const* arguments, intptr_t nargs);
   int flags;
   const char* doc;
 };
@@ -509,6 +683,7 @@ extern PyObject _Py_NoneStruct;
 PyObject* PyCFunction_NewEx(PyMethodDef*, PyObject*, PyObject*);
 PyObject* Py_NewRef(PyObject*);
 void Py_DecRef(PyObject*);
+PyObject* PyErr_Occurred();
 PyObject* PyObject_Type(PyObject*);
 PyObject* PyObject_GetAttr(PyObject*, PyObject* name);
 PyObject* PyUnicode_InternFromString(const char*);
@@ -523,118 +698,199 @@ std::vector<int64_t> infer_dense_strides(IntArrayRef sizes, IntArrayRef strides)
 }
 PyObject* THPVariable_Wrap(const at::TensorBase&);
 extern PyObject* THPVariableClass;  // torch.Tensor
+extern PyObject* ParameterClass;    // torch.nn.Parameter
 
-extern "C" bool sigmoid_inline_cuda(Dtype, void*, const void*, const View&, int, void*);
+namespace sigmoid_inline __attribute__((visibility("hidden"))) {
 
-// Whether the dispatcher would send a call with these keys, of the tensor and the thread, straight
-// to the CPU or CUDA kernel, with nothing in between but autograd and keys that let sigmoid fall
-// through: no mode, transform, tracer, subclass, negative view, other layout or device.
-static bool is_plain(c10::DispatchKeySet keys) {
-  using Key = c10::DispatchKey;
-  const c10::DispatchKeySet safe({Key::CPU, Key::CUDA, Key::BackendSelect, Key::ADInplaceOrView,
-                                  Key::AutogradFunctionality, Key::AutocastCPU, Key::AutocastCUDA});
+using at::TensorBase;
+using c10::DispatchKeySet;
+using Key = c10::DispatchKey;
+
+static_assert(int(Dtype::kHalf) == int(at::kHalf) && int(Dtype::kFloat) == int(at::kFloat) &&
+              int(Dtype::kDouble) == int(at::kDouble) &&
+              int(Dtype::kBFloat16) == int(at::kBFloat16));
+
+bool is_tensor(PyObject* object) {
+  PyObject* const type = PyObject_Type(object);
+  Py_DecRef(type);
+  return type == THPVariableClass || type == ParameterClass;
+}
+
+TensorBase tensor_of(PyObject* object) {
+  static PyObject* const name = PyUnicode_InternFromString("_cdata");  // the TensorImpl's address
+  PyObject* const number = PyObject_GetAttr(object, name);
+  using Impl = c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+  TensorBase x(Impl::reclaim_copy(static_cast<c10::TensorImpl*>(PyLong_AsVoidPtr(number))));
+  Py_DecRef(number);
+  return x;
+}
+
+// The keys by which the dispatcher would choose a kernel for this tensor in this thread.
+DispatchKeySet keys_of(const TensorBase& x) {
+  const auto thread = c10::impl::tls_local_dispatch_key_set();
+  return (x.key_set() | thread.included_) - thread.excluded_;
+}
+
+// Whether nothing would come between a call and the CPU or CUDA kernel but autograd and keys that
+// let sigmoid fall through: no mode, transform, tracer, subclass, negative view, other layout.
+bool is_plain(DispatchKeySet keys) {
+  const DispatchKeySet safe({Key::CPU, Key::CUDA, Key::BackendSelect, Key::ADInplaceOrView,
+                             Key::AutogradFunctionality, Key::AutocastCPU, Key::AutocastCUDA});
   return (keys.raw_repr() & ~safe.raw_repr()) == 0 && keys.has(Key::Dense);
 }
 
-static bool has_kernel(const at::TensorBase& x) {
+bool is_recorded(const TensorBase& x) {
+  return c10::GradMode::is_enabled() && x.requires_grad() &&
+         keys_of(x).has(Key::AutogradFunctionality);
+}
+
+bool has_kernel(const TensorBase& x) {
   const auto type = x.scalar_type();
   const bool computed = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
                         (type == at::kHalf && x.is_cuda());
   return computed && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0;
 }
 
-// The strides of torch.sigmoid's output: those of empty_like with contiguous_format where x is
-// contiguous, else channels_last where it is that, else preserve_format.
-static std::vector<int64_t> output_strides(const at::TensorBase& x) {
-  if (x.is_contiguous()) return at::IntArrayRef(c10::contiguous_strides(x.sizes())).vec();
-  if (x.is_contiguous(at::MemoryFormat::ChannelsLast))
-    return c10::get_channels_last_strides_2d(x.sizes());
-  if (x.is_non_overlapping_and_dense()) return x.strides().vec();
-  return at::infer_dense_strides(x.sizes(), x.strides());
-}
-
-// Orders the dimensions by the output's strides and merges neighbours. Returns false where
-// more remain than a kernel takes.
-static bool make_view(const at::TensorBase& x, const std::vector<int64_t>& out_strides,
-                      View* view) {
-  const auto sizes = x.sizes(), strides = x.strides();
-  const int most = x.is_cuda() ? kMaxGpuDims : kMaxDims;
-  c10::SmallVector<int64_t, kMaxDims> order;
-  for (int64_t d = 0; d < x.dim(); d++) {
-    if (sizes[d] != 1) order.push_back(d);
-  }
-  std::sort(order.begin(), order.end(),
-            [&](int64_t a, int64_t b) { return out_strides[a] < out_strides[b]; });
-  view->numel = x.numel();
-  for (const int64_t d : order) {
-    int last = view->ndim - 1;
-    if (strides[d] == view->size[last] * view->stride[last]) {
-      view->size[last] *= sizes[d];
-      continue;
-    }
-    if (view->size[last] != 1) last = view->ndim++;
-    if (last == most) return false;
-    view->size[last] = sizes[d];
-    view->stride[last] = strides[d];
-  }
-  return true;
-}
-
-// A new tensor; undefined where no kernel started. Its memory comes as torch.sigmoid's does:
-// at::empty_strided costs 0.6 to 0.9 us more, and fills the output first in deterministic mode.
-// Throws where there is no memory, or where the data of x was freed.
-static at::TensorBase run(const at::TensorBase& x) {
-  const std::vector<int64_t> strides = output_strides(x);
+// What a call needs to know of its input's layout.
+struct Plan {
+  std::vector<int64_t> out_strides;
   View view;
-  if (!make_view(x, strides, &view)) return {};
+
+  // Returns false where more dimensions remain than a kernel takes. The output's strides are those
+  // of torch.sigmoid: of empty_like with contiguous_format where x is contiguous, else
+  // channels_last where it is that, else preserve_format.
+  bool make(const TensorBase& x) {
+    if (x.is_contiguous()) {
+      out_strides = at::IntArrayRef(c10::contiguous_strides(x.sizes())).vec();
+    } else if (x.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+      out_strides = c10::get_channels_last_strides_2d(x.sizes());
+    } else {
+      out_strides = x.is_non_overlapping_and_dense()
+                        ? x.strides().vec()
+                        : at::infer_dense_strides(x.sizes(), x.strides());
+    }
+    return make_view(x.sizes(), x.strides(), x.is_cuda() ? kMaxGpuDims : kMaxDims);
+  }
+
+  // Orders the dimensions by the output's strides and merges neighbours.
+  bool make_view(at::IntArrayRef sizes, at::IntArrayRef strides, int most_dims) {
+    c10::SmallVector<int64_t, kMaxDims> order;
+    for (size_t d = 0; d < sizes.size(); d++) {
+      if (sizes[d] != 1) order.push_back(d);
+    }
+    std::sort(order.begin(), order.end(),
+              [&](int64_t a, int64_t b) { return out_strides[a] < out_strides[b]; });
+    view.numel = c10::multiply_integers(sizes);
+    for (const int64_t d : order) {
+      int last = view.ndim - 1;
+      if (strides[d] == view.sizes[last] * view.strides[last]) {
+        view.sizes[last] *= sizes[d];
+        continue;
+      }
+      if (view.sizes[last] != 1) last = view.ndim++;
+      if (last == most_dims) return false;
+      view.sizes[last] = sizes[d];
+      view.strides[last] = strides[d];
+    }
+    return true;
+  }
+};
+
+// Whether the kernel may write to `out`: it is as a new result would be, records nothing, and
+// shares no memory with x or is x.
+bool takes_out(const TensorBase& out, const TensorBase& x, const Plan& plan) {
+  return out.device() == x.device() && out.scalar_type() == x.scalar_type() &&
+         out.sizes() == x.sizes() && out.strides() == plan.out_strides && is_plain(keys_of(out)) &&
+         !is_recorded(out) &&
+         (!out.is_alias_of(x) || (out.strides() == x.strides() && out.const_data_ptr() == x.const_data_ptr()));
+}
+
+// Computes into `y`, or into a new tensor where that is undefined. Its memory comes as
+// torch.sigmoid's does: at::empty_strided costs 0.6 to 0.9 us more, and fills it in deterministic
+// mode. Throws where there is no memory, the data of x was freed, or no kernel starts.
+TensorBase compute(const TensorBase& x, const Plan& plan, TensorBase y) {
   const auto type = x.scalar_type();
   const void* const in = x.const_data_ptr();
+  bool started = false;
 #if HAS_CUDA
   if (x.is_cuda()) {
-    const at::TensorBase y = at::detail::empty_strided_cuda(x.sizes(), strides, type, x.device());
-    void* const out = y.mutable_data_ptr();
+    if (!y.defined())
+      y = at::detail::empty_strided_cuda(x.sizes(), plan.out_strides, type, x.device());
     void* stream = nullptr;
-    CUDAGuardHandle guard = nullptr;
-    if (aoti_torch_get_current_cuda_stream(x.get_device(), &stream)) return {};
-    if (aoti_torch_create_cuda_guard(x.get_device(), &guard)) return {};
-    const bool started = sigmoid_inline_cuda(Dtype(type), out, in, view, x.get_device(), stream);
-    aoti_torch_delete_cuda_guard(guard);
-    return started ? y : at::TensorBase();
+    started = !aoti_torch_get_current_cuda_stream(x.get_device(), &stream) &&
+              launch_on_gpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, x.get_device(), stream);
   }
 #endif
-  const at::TensorBase y = at::detail::empty_strided_cpu(x.sizes(), strides, type);
-  return run_cpu(Dtype(type), y.mutable_data_ptr(), in, view) ? y : at::TensorBase();
+  if (x.is_cpu()) {
+    if (!y.defined()) y = at::detail::empty_strided_cpu(x.sizes(), plan.out_strides, type);
+    started = compute_on_cpu(Dtype(type), y.mutable_data_ptr(), in, plan.view);
+  }
+  TORCH_CHECK(started);
+  return y;
 }
 
-// sigmoid(x), or None where torch.sigmoid has to take it.
-static PyObject* python_sigmoid(PyObject*, PyObject* object) {
-  PyObject* const type = PyObject_Type(object);
-  Py_DecRef(type);
-  if (type != THPVariableClass || at::impl::torch_function_mode_enabled())
+// A recorded call has PyTorch's own autograd make the node, save what it saves and call the kernel
+// below it: ours, registered for aten::sigmoid under a key that nobody else's calls carry.
+constexpr DispatchKeySet kBelowAutograd(Key::CustomRNGKeyId);
+
+void below_autograd(StableIValue* stack, uint64_t, uint64_t) {
+  std::unique_ptr<at::Tensor> x(reinterpret_cast<at::Tensor*>(stack[0]));  // it is ours to free
+  Plan plan;
+  TORCH_CHECK(plan.make(*x));
+  *x = at::Tensor(compute(*x, plan, {}));
+  stack[0] = reinterpret_cast<StableIValue>(x.release());
+}
+
+bool register_below_autograd() {
+  struct : c10::WarningHandler {  // PyTorch warns where another copy of this file has registered
+    void process(const c10::Warning&) override {}
+  } silent;
+  c10::WarningUtils::WarningHandlerGuard guard(&silent);
+  TorchLibraryHandle library;
+  return !aoti_torch_library_init_impl("aten", "CustomRNGKeyId", __FILE__, __LINE__, &library) &&
+         !aoti_torch_library_impl(library, "sigmoid", below_autograd);
+}
+const bool can_record = register_below_autograd();
+
+// sigmoid(x), in `out` where that is defined; undefined where torch.sigmoid has to take the call.
+TensorBase call(const TensorBase& x, const TensorBase& out) {
+  const DispatchKeySet keys = keys_of(x);
+  Plan plan;
+  if (!is_plain(keys) || !has_kernel(x) || !plan.make(x)) return {};
+  if (is_recorded(x)) {
+    if (!can_record || out.defined()) return {};
+    const DispatchKeySet kernels({Key::CPU, Key::CUDA, Key::AutogradFunctionality});
+    return at::_ops::sigmoid::redispatch((keys & kernels) | kBelowAutograd, at::Tensor(x));
+  }
+  if (out.defined() && !takes_out(out, x, plan)) return {};
+  TensorBase y = compute(x, plan, out);
+  if (out.defined() && keys_of(out).has(Key::ADInplaceOrView)) out.unsafeGetTensorImpl()->bump_version();
+  return y;
+}
+
+// sigmoid(x) or sigmoid(x, out) of Python; None where torch.sigmoid has to take the call.
+PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t nargs) {
+  const bool into = nargs == 2 && arguments[1] != &_Py_NoneStruct;
+  if (nargs < 1 || !is_tensor(arguments[0]) || (into && !is_tensor(arguments[1])) ||
+      at::impl::torch_function_mode_enabled())
     return Py_NewRef(&_Py_NoneStruct);
-  // In C++ a tensor is the address of its TensorImpl, which Python calls _cdata.
-  static PyObject* const name = PyUnicode_InternFromString("_cdata");
-  PyObject* const number = PyObject_GetAttr(object, name);
-  void* const address = PyLong_AsVoidPtr(number);
-  Py_DecRef(number);
-  const at::TensorBase x = reinterpret_cast<const at::TensorBase&>(address);
-  const auto thread = c10::impl::tls_local_dispatch_key_set();
-  const c10::DispatchKeySet keys = (x.key_set() | thread.included_) - thread.excluded_;
-  const bool autograd = keys.has(c10::DispatchKey::AutogradFunctionality);
-  const bool recorded = autograd && x.requires_grad() && c10::GradMode::is_enabled();
-  if (!is_plain(keys) || recorded || !has_kernel(x)) return Py_NewRef(&_Py_NoneStruct);
+  const TensorBase x = tensor_of(arguments[0]), out = into ? tensor_of(arguments[1]) : TensorBase();
+  TensorBase y;
   void* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
-  at::TensorBase y;
   try {
-    y = run(x);
-  } catch (...) {  // no memory, or data that was freed: torch.sigmoid says so
+    y = call(x, out);
+  } catch (...) {  // no memory, or data that was freed, which torch.sigmoid says; or a hook's error
   }
   PyEval_RestoreThread(state);
+  if (PyErr_Occurred()) return nullptr;
   return y.defined() ? THPVariable_Wrap(y) : Py_NewRef(&_Py_NoneStruct);
 }
 
-extern "C" PyObject* sigmoid_inline_function() {
-  static PyMethodDef method = {"_sigmoid", python_sigmoid, 8 /* METH_O */, nullptr};
+}  // namespace sigmoid_inline
+
+extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_function() {
+  static PyMethodDef method = {"_sigmoid", nullptr, 0x80 /* METH_FASTCALL */, nullptr};
+  method.function = sigmoid_inline::python_sigmoid;
   return PyCFunction_NewEx(&method, nullptr, nullptr);
 }
 """
@@ -758,8 +1014,8 @@ def _compile(name, cpu_flags, architectures, directory):
         start = time.perf_counter()
         load_inline(
             f"{name}_{time.time_ns()}",  # it remembers names, and would not build one again
-            FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE,
-            FORMULA_SOURCE + CUDA_SOURCE if cuda else None,
+            COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE,
+            COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE if cuda else None,
             # USE_CUDA has PyTorch's shims declare streams and device guards.
             extra_cflags=[*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"],
             # On all cores, and with smaller standard headers: 1.25 s instead of 1.85 s on 16 cores.
@@ -783,7 +1039,7 @@ def _load(architectures):
     The library's name holds what the code depends on, so that machines can share a cache.
     """
     cpu_flags = _cpu_flags()
-    facts = [FORMULA_SOURCE, CUDA_SOURCE, CPU_SOURCE, CALL_SOURCE]
+    facts = [COMMON_SOURCE, KERNEL_SOURCE, FORMULA_SOURCE, CPU_SOURCE, CALL_SOURCE]
     facts += [torch.__version__, torch.version.cuda, os.uname().machine, cpu_flags, architectures]
     facts += [os.environ.get(name) for name in ("CC", "CXX", "CUDA_HOME")]
     name = "sigmoid_inline_" + _digest(repr(facts).encode())
@@ -806,58 +1062,6 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
     raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
 with _OneLine():
     _sigmoid = _load(_gpu_architectures())
-
-# ---- The public functions -----------------------------------------------------------------------
-
-
-def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as an argument
-    """torch.sigmoid(input), at the memory limit: with its shape, strides, dtype and exceptions.
-
-    The error is at most 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
-    call runs on a kernel of this file: a torch.Tensor of float32, float64, bfloat16 or (on the GPU)
-    float16, of any shape and strides, on the CPU or an NVIDIA GPU. torch.sigmoid takes
-
-    - torch.compile: Inductor fuses sigmoid with its neighbours, which saves more than any kernel;
-    - what wants to see torch.sigmoid: function and dispatch modes, tracers, torch.func,
-      functionalisation, forward-mode AD, subclasses (DTensor, Parameter, FakeTensor);
-    - what autograd records: a backward in Python costs 5 us on the CPU, 20 us on the GPU;
-    - `out`: it resizes, converts and overlaps;
-    - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
-      8 dimensions (on the GPU 3) that do not merge.
-    """
-    if out is not None and not more:
-        return torch.sigmoid(input, out=out)
-    if more or is_dynamo_compiling() or forward_ad._current_level >= 0:
-        return torch.sigmoid(input, *more)  # a TypeError where there is more
-    if profiler._is_profiler_enabled:
-        with _RecordFunctionFast("sigmoid_inline", [input]):
-            y = _sigmoid(input)
-    else:
-        y = _sigmoid(input)
-    return torch.sigmoid(input) if y is None else y
-
-
-# torch.jit.script cannot compile it and takes it for the operator: by its id, so it has to stay.
-torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
-torch.jit._builtins._register_builtin(sigmoid, "aten::sigmoid")
-
-
-class ModelNew(torch.nn.Module):
-    """torch.nn.Sigmoid, at the memory limit."""
-
-    def forward(self, input):
-        return sigmoid(input)
-
-
-def get_inputs(device="cuda"):
-    """KernelBench's level 1, problem 21: one float32 tensor of 4096 x 393216 (6.44 GB)."""
-    return [torch.rand(4096, 393216, device=device)]
-
-
-def get_init_inputs():
-    """The arguments of ModelNew(): none."""
-    return []
-
 
 # ---- The self-check, the timing and the command line --------------------------------------------
 
