@@ -55,7 +55,7 @@ with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed
     import torch
     from torch._C._profiler import _RecordFunctionFast
-    from torch.autograd import forward_ad, profiler
+    from torch.autograd import profiler
     from torch.compiler import is_dynamo_compiling
 
 __version__ = "3.0"
@@ -83,7 +83,7 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
     - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
       8 dimensions (on the GPU 3) that do not merge.
     """
-    if more or is_dynamo_compiling() or forward_ad._current_level >= 0:
+    if more or is_dynamo_compiling():
         y = None
     elif profiler._is_profiler_enabled:
         with _RecordFunctionFast("sigmoid_inline", [input]):
@@ -118,46 +118,40 @@ def get_init_inputs():
     """The arguments of ModelNew(): none."""
     return []
 
-
-def _here():
-    """A directive that gives the next line its number in this file, for the compilers' errors."""
-    return f'#line {sys._getframe(1).f_lineno + 1} "sigmoid_inline.py"'
-
-
 # ---- The kernel: what a thread loads, computes and stores, and how many of them are launched -----
 
 # What both devices share.
-COMMON_SOURCE = _here() + r"""
+COMMON_SOURCE = r"""
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
-namespace sigmoid_inline __attribute__((visibility("hidden"))) {
-
-// All that was tuned; the figures are of float32 at 4096 x 393216 where they name no other case.
-inline constexpr int kBlock = 128;    // threads of a block; 256 take 1.3 % longer
-inline constexpr int kWideUnits = 2;  // units of 16 bytes a thread moves, of views (1 takes 8 % longer on
-                               // an expanded row) and in the L2 cache (up to 14 %)
-inline constexpr int kDoubleBlocks = 8;  // resident blocks that leave float64 its registers: 5 % faster
-inline constexpr double kInFlight = 1.09e-6;  // seconds of the bandwidth: see tune()
-inline constexpr int64_t kTile = 2048;    // elements of a CPU tile, which stays in the L1 cache
+// All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
+// figures are of float32 at 4096 x 393216 where they name no other case.
+inline constexpr int kBlock = 128;        // threads; blocks of 256 take 1.3 % longer
+inline constexpr int kWideUnits = 2;      // of 16 bytes, a thread of a view: 1 takes 8 % longer on
+                                          // an expanded row; in the L2 cache up to 14 %
+inline constexpr int kDoubleBlocks = 8;   // resident, to leave float64 registers: 5 % in the L2
+inline constexpr double kFlight = 1.09e-6;  // seconds of the bandwidth: see tune()
+inline constexpr int64_t kTile = 2048;    // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;     // tiles worth one more thread, as in at::TensorIterator
-inline constexpr int64_t kLongRow = 64;   // elements; the CPU copies shorter rows before it computes them
+inline constexpr int64_t kLongRow = 64;   // elements; the CPU copies shorter rows first
 
 struct Tuning {
   int units_per_thread, resident_blocks;
 };
 
 // How to load a dense tensor that no cache holds. More bytes in flight than the memory can serve
-// cost it row changes, fewer leave it idle: kInFlight of the bandwidth is best on an H100 (13 of 16
+// cost it row changes, fewer leave it idle: kFlight of the bandwidth is best on an H100 (13 of 16
 // blocks: 0.9 % faster than all, 12 and 14 less) and an H200 (all 16; 15 are 3 % slower). GPUs that
 // were not seen keep three quarters of their blocks at least, and move two units a thread where
 // one is too little by half, as on a B200.
-inline Tuning tune(int multiprocessors, int threads_per_multiprocessor, double bytes_per_s) {
-  const int all = threads_per_multiprocessor / kBlock;
-  const double blocks = kInFlight * bytes_per_s / multiprocessors / (kBlock * 16);
+inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
+  const int all = threads / kBlock;  // of one multiprocessor
+  const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
+  const double blocks = kFlight * bytes_per_s / multiprocessors / (kBlock * 16);
   if (blocks >= 1.5 * all) return {2, all};
   if (blocks < 1) return {1, all};  // the driver does not say how fast the memory is
   return {1, std::clamp(int(blocks), all - all / 4, all)};
@@ -167,7 +161,7 @@ enum class Dtype { kHalf = 5, kFloat = 6, kDouble = 7, kBFloat16 = 15 };  // as 
 
 // The input's dimensions in the order in which they lie in the output, innermost first, neighbours
 // merged where the input allows it. The output is dense: element i of this order is at out[i].
-inline constexpr int kMaxDims = 8, kMaxGpuDims = 3, kMaxGpus = 128;  // a c10::DeviceIndex has 8 bits
+inline constexpr int kMaxDims = 8, kMaxGpuDims = 3;
 struct View {
   int64_t numel;
   int ndim = 1;
@@ -179,14 +173,10 @@ struct View {
 
 // Launches the kernel; false where there is none for this view or CUDA refuses it.
 bool launch_on_gpu(Dtype, void* out, const void* in, const View&, int device, void* stream);
-
-}  // namespace sigmoid_inline
 """
 
-KERNEL_SOURCE = _here() + r"""
+KERNEL_SOURCE = r"""
 #include <cuda.h>
-
-namespace sigmoid_inline __attribute__((visibility("hidden"))) {
 
 template <class T, int unit_elements>
 struct alignas(unit_elements * sizeof(T)) Unit {
@@ -279,9 +269,8 @@ struct Gpu {
     };
     const int multiprocessors = ask(cudaDevAttrMultiProcessorCount);
     const int threads = ask(cudaDevAttrMaxThreadsPerMultiProcessor);
-    const double transfers_per_s = 2e3 * ask(cudaDevAttrMemoryClockRate);  // it is in kHz
-    const double bytes_per_s = transfers_per_s * ask(cudaDevAttrGlobalMemoryBusWidth) / 8;
-    const Tuning tuning = tune(multiprocessors, threads, bytes_per_s);
+    const Tuning tuning = tune(multiprocessors, threads, ask(cudaDevAttrMemoryClockRate),
+                               ask(cudaDevAttrGlobalMemoryBusWidth));
     l2_bytes = ask(cudaDevAttrL2CacheSize);
     wave_bytes = int64_t(multiprocessors) * (threads / kBlock * kBlock) * 16;
     units_per_thread = tuning.units_per_thread;
@@ -337,7 +326,7 @@ struct GpuCall {
     if (view.numel / unit_elements > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
     const uint32_t units = view.numel / unit_elements, tail = view.numel % unit_elements;
     const Dims dims = make_dims<unit_elements, ndim>();
-    static thread_local CUfunction handles[kMaxGpus];
+    static thread_local CUfunction handles[128];  // a c10::DeviceIndex has 8 bits
     const auto kernel = sigmoid_kernel<T, unit_bytes, units_per_thread, ndim>;
     CUfunction& handle = handles[device];
     if (!handle && cudaGetFuncBySymbol(&handle, reinterpret_cast<const void*>(kernel))) return false;
@@ -380,7 +369,7 @@ struct GpuCall {
 
 bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int device,
                    void* stream) {
-  static thread_local Gpu gpus[kMaxGpus];  // one for each thread, so that nothing is locked
+  static thread_local Gpu gpus[128];  // of each thread, so that nothing is locked
   Gpu& gpu = gpus[device];
   if (gpu.wave_bytes == 0) gpu.read(device);
   int current = device;
@@ -400,15 +389,11 @@ bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int
   if (!launched) cudaGetLastError();  // torch.sigmoid would find the error and take it for its own
   return launched;
 }
-
-}  // namespace sigmoid_inline
 """
 
 # ---- The formula, for both devices ---------------------------------------------------------------
 
-FORMULA_SOURCE = _here() + r"""
-namespace sigmoid_inline __attribute__((visibility("hidden"))) {
-
+FORMULA_SOURCE = r"""
 #ifdef __CUDACC__
 #define INLINE __device__ __forceinline__
 // 1/d for a normal d, to 2^-23 (float) or 2^-20 (double). `1 / d` in CUDA C++ is an IEEE division:
@@ -553,18 +538,14 @@ INLINE BFloat16 sigmoid(BFloat16 x) {
   return round_to_bfloat16(sigmoid_by_formula<false>(widen(x)));
 }
 #endif
-
-}  // namespace sigmoid_inline
 """
 
 # ---- The CPU loop -------------------------------------------------------------------------------
 
-CPU_SOURCE = _here() + r"""
+CPU_SOURCE = r"""
 #include <sys/mman.h>
 #include <torch/csrc/stable/c/shim.h>
 #include <unistd.h>
-
-namespace sigmoid_inline __attribute__((visibility("hidden"))) {
 
 // malloc takes an output of nearly 32 MiB fresh from the system, with a fault for each page: with
 // huge pages the call is up to 2.5 times as fast on two cores. Smaller outputs are recycled.
@@ -649,15 +630,13 @@ bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view) {
   if (dtype == Dtype::kDouble) return run(static_cast<double*>(out));
   return run(static_cast<BFloat16*>(out));
 }
-
-}  // namespace sigmoid_inline
 """
 
 # ---- The call: from a Python tensor to output, view and kernel, and back -------------------------
 
 # A built-in function on the tensor's own C++ object. Through the dispatcher a call would cost the
 # host more than torch.sigmoid itself; the dispatcher's own keys say where it must not be skipped.
-CALL_SOURCE = _here() + r"""
+CALL_SOURCE = r"""
 #include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/core/TensorBody.h>
@@ -688,8 +667,8 @@ PyObject* PyObject_Type(PyObject*);
 PyObject* PyObject_GetAttr(PyObject*, PyObject* name);
 PyObject* PyUnicode_InternFromString(const char*);
 void* PyLong_AsVoidPtr(PyObject*);
-void* PyEval_SaveThread();
-void PyEval_RestoreThread(void*);
+struct _ts* PyEval_SaveThread();
+void PyEval_RestoreThread(struct _ts*);
 }
 
 // Of PyTorch, what is declared in headers that take seconds or need Python.h.
@@ -699,8 +678,6 @@ std::vector<int64_t> infer_dense_strides(IntArrayRef sizes, IntArrayRef strides)
 PyObject* THPVariable_Wrap(const at::TensorBase&);
 extern PyObject* THPVariableClass;  // torch.Tensor
 extern PyObject* ParameterClass;    // torch.nn.Parameter
-
-namespace sigmoid_inline __attribute__((visibility("hidden"))) {
 
 using at::TensorBase;
 using c10::DispatchKeySet;
@@ -737,6 +714,11 @@ bool is_plain(DispatchKeySet keys) {
   const DispatchKeySet safe({Key::CPU, Key::CUDA, Key::BackendSelect, Key::ADInplaceOrView,
                              Key::AutogradFunctionality, Key::AutocastCPU, Key::AutocastCUDA});
   return (keys.raw_repr() & ~safe.raw_repr()) == 0 && keys.has(Key::Dense);
+}
+
+// Whether x carries a tangent of forward-mode AD, which has one level, 0.
+bool is_dual(const TensorBase& x) {
+  return x.unsafeGetTensorImpl()->_fw_grad(0, x).defined();
 }
 
 bool is_recorded(const TensorBase& x) {
@@ -801,7 +783,7 @@ struct Plan {
 bool takes_out(const TensorBase& out, const TensorBase& x, const Plan& plan) {
   return out.device() == x.device() && out.scalar_type() == x.scalar_type() &&
          out.sizes() == x.sizes() && out.strides() == plan.out_strides && is_plain(keys_of(out)) &&
-         !is_recorded(out) &&
+         !is_dual(out) && !is_recorded(out) &&
          (!out.is_alias_of(x) || (out.strides() == x.strides() && out.const_data_ptr() == x.const_data_ptr()));
 }
 
@@ -856,7 +838,7 @@ const bool can_record = register_below_autograd();
 TensorBase call(const TensorBase& x, const TensorBase& out) {
   const DispatchKeySet keys = keys_of(x);
   Plan plan;
-  if (!is_plain(keys) || !has_kernel(x) || !plan.make(x)) return {};
+  if (!is_plain(keys) || is_dual(x) || !has_kernel(x) || !plan.make(x)) return {};
   if (is_recorded(x)) {
     if (!can_record || out.defined()) return {};
     const DispatchKeySet kernels({Key::CPU, Key::CUDA, Key::AutogradFunctionality});
@@ -876,7 +858,7 @@ PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t nargs) 
     return Py_NewRef(&_Py_NoneStruct);
   const TensorBase x = tensor_of(arguments[0]), out = into ? tensor_of(arguments[1]) : TensorBase();
   TensorBase y;
-  void* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
+  struct _ts* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
   try {
     y = call(x, out);
   } catch (...) {  // no memory, or data that was freed, which torch.sigmoid says; or a hook's error
@@ -886,11 +868,9 @@ PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t nargs) 
   return y.defined() ? THPVariable_Wrap(y) : Py_NewRef(&_Py_NoneStruct);
 }
 
-}  // namespace sigmoid_inline
-
 extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_function() {
   static PyMethodDef method = {"_sigmoid", nullptr, 0x80 /* METH_FASTCALL */, nullptr};
-  method.function = sigmoid_inline::python_sigmoid;
+  method.function = python_sigmoid;
   return PyCFunction_NewEx(&method, nullptr, nullptr);
 }
 """
@@ -992,6 +972,7 @@ def _compile(name, cpu_flags, architectures, directory):
     # No PTX: compiled for a GPU before 9.0, a kernel would not wait, where 9.0 starts it early.
     nvcc_flags = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
     nvcc_flags += ["-std=c++17", f"-DPYTORCH_CUDA={torch.version.cuda}"]
+    nvcc_flags.append("-Xcompiler=-fvisibility=hidden")
     # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
     # a name, and looks for a GPU: by NVML, so that CUDA stays untouched.
     environment = {
@@ -1017,7 +998,7 @@ def _compile(name, cpu_flags, architectures, directory):
             COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE,
             COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE if cuda else None,
             # USE_CUDA has PyTorch's shims declare streams and device guards.
-            extra_cflags=[*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"],
+            extra_cflags=[*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA", "-fvisibility=hidden"],
             # On all cores, and with smaller standard headers: 1.25 s instead of 1.85 s on 16 cores.
             extra_cuda_cflags=["-split-compile=0", *nvcc_flags],
             build_directory=str(scratch),

@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -246,8 +247,8 @@ def test_more_than_2_31_elements(device):
     if (torch.cuda.mem_get_info()[0] if device == "cuda" else free) < 1 << 34:
         pytest.skip("needs 16 GiB of free memory")
     kernel = sigmoid_inline._sigmoid if device == "cuda" or HAS_CPU_KERNEL else sigmoid
-    row = torch.randn(65_539, device=device).bfloat16()
-    many = kernel(row.expand(1 << 15, 65_539))
+    row = torch.randn(65_544, device=device).bfloat16()
+    many = kernel(row.expand(1 << 15, 65_544))
     assert error_ulp(many[::97], row.expand_as(many)[::97]) <= 1
     assert device == "cpu" or error_ulp(kernel(many)[::97], many[::97]) <= 1
     del many
@@ -522,7 +523,8 @@ def two_tensor(f, x):
 
 def on_dual_numbers(f, x):
     with autograd.forward_ad.dual_level():
-        return tuple(autograd.forward_ad.unpack_dual(f(autograd.forward_ad.make_dual(x, x.cos()))))
+        y = outcome(f, autograd.forward_ad.make_dual(x, x.cos()))
+        return y if isinstance(y, str) else tuple(autograd.forward_ad.unpack_dual(y))
 
 
 def on_dtensor(f, x):
@@ -586,6 +588,8 @@ INTERCEPTED = {
     "selective checkpoint": lambda f, x: checkpoint(f, x.requires_grad_(), context_fn=contexts),
     "a hook that fails": failing_hook,
     "dual numbers": on_dual_numbers,
+    "dual numbers, recorded": lambda f, x: on_dual_numbers(f, x.requires_grad_()),
+    "dual out": lambda f, x: on_dual_numbers(lambda d: f(x.clone(), out=d), x),
     "functionalize": lambda f, x: func.functionalize(f)(x),
     "vmap of grad": lambda f, x: func.vmap(func.grad(lambda z: f(z).sum()))(x),
     "jacfwd of jacfwd": lambda f, x: func.jacfwd(func.jacfwd(f))(x),
@@ -1103,6 +1107,70 @@ def test_contract():
     rejected += r"|multiprocessing|concurrent\.futures|class\s+\w+.*\((torch\.)?Tensor\)|_make_sub"
     assert not re.findall(rejected, code)
     assert max(map(len, TEXT.splitlines())) <= 100
+
+
+GPUS = {  # multiprocessors, threads of one, kHz and bits of memory: units a thread, resident blocks
+    "V100": (80, 2048, 877_000, 4096, 1, 12),
+    "T4": (40, 1024, 5_001_000, 256, 1, 6),
+    "A100": (108, 2048, 1_215_000, 5120, 1, 12),
+    "L4": (58, 1536, 6_251_000, 192, 1, 9),
+    "RTX 4090": (128, 1536, 10_501_000, 384, 1, 9),
+    "H100": (132, 2048, 2_619_000, 5120, 1, 13),
+    "H200": (132, 2048, 3_201_000, 6144, 1, 16),
+    "B200": (148, 2048, 3_996_000, 8192, 2, 16),
+    "an H100 that hides its memory clock": (132, 2048, 0, 5120, 1, 16),
+}
+
+
+def compile_with_gxx(source, directory, *options):
+    (directory / "source.cpp").write_text(source)
+    command = ["c++", "-std=c++20", "-fPIC", "-shared", "-o", "library", "source.cpp", *options]
+    subprocess.run(command, cwd=directory, check=True)
+
+
+def test_tuning_by_what_a_gpu_reports(tmp_path):
+    """At least three quarters of the blocks stay; two units where one is too little by half."""
+    call = 'extern "C" int tuned(int a, int b, int c, int d) { Tuning t = tune(a, b, c, d); '
+    call += "return 100 * t.units_per_thread + t.resident_blocks; }"
+    compile_with_gxx(sigmoid_inline.COMMON_SOURCE + call, tmp_path)
+    tuned = ctypes.CDLL(str(tmp_path / "library")).tuned
+    for name, (*reports, units, blocks) in GPUS.items():
+        assert divmod(tuned(*reports), 100) == (units, blocks), name
+
+
+def test_declarations_by_hand_are_those_of_python_and_pytorch(tmp_path):
+    """Compiled beside the headers that the file does without."""
+    from torch.utils.cpp_extension import include_paths
+
+    paths = [*include_paths(), sysconfig.get_path("include")]
+    if not Path(paths[-1], "Python.h").exists():
+        pytest.skip("needs Python.h")
+    of_python, struct, of_pytorch = re.fullmatch(
+        r".*(extern \"C\" {.*?)(struct PyMethodDef {.*?};)(.*?)using at::TensorBase.*",
+        sigmoid_inline.CALL_SOURCE,
+        re.DOTALL,
+    ).groups()
+    headers = ("Python.h", "ATen/ExpandUtils.h", "torch/csrc/autograd/python_variable.h")
+    checks = f"""namespace by_hand {{ {struct} }}
+static_assert(sizeof(by_hand::PyMethodDef) == sizeof(PyMethodDef));
+static_assert(offsetof(by_hand::PyMethodDef, function) == offsetof(PyMethodDef, ml_meth));
+static_assert(offsetof(by_hand::PyMethodDef, flags) == offsetof(PyMethodDef, ml_flags));
+static_assert(METH_FASTCALL == 0x80 && sizeof(intptr_t) == sizeof(Py_ssize_t));
+"""
+    includes = "".join(f"#include <{header}>\n" for header in headers)
+    includes += "#undef PyCFunction_NewEx\n#undef Py_NewRef\n"
+    source = includes + checks + of_python.replace("typedef struct _object PyObject;", "") + of_pytorch
+    compile_with_gxx(source, tmp_path, "-fsyntax-only", *(f"-I{path}" for path in paths))
+
+
+def test_nothing_is_exported_but_what_is_called(cache):
+    """Beside the weak symbols of C++'s templates and the linker's own."""
+    (library,) = cache.rglob("*.so")
+    command = ["nm", "-D", "--defined-only", library]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    exported = [line.split() for line in listed.splitlines()]
+    strong = {name for _, kind, name in exported if kind not in "WVu"}
+    assert strong - {"_init", "_fini", "_edata", "_end", "__bss_start"} == {"sigmoid_inline_function"}
 
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
