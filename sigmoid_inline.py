@@ -28,11 +28,12 @@ of a call; then the build, the self-check, the timing and the command line.
 """
 
 import argparse
+import collections
 import contextlib
 import ctypes
-import fcntl
 import functools
 import hashlib
+import linecache
 import logging
 import os
 import re
@@ -41,24 +42,42 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import textwrap
 import time
+import traceback
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
-if __name__ == "__main__" and "__file__" in globals() and "IPython" not in sys.modules:
+if sys.platform != "linux":
+    raise RuntimeError("sigmoid_inline: needs Linux")
+import fcntl
+
+_IS_COMMAND = __name__ == "__main__" and sys._getframe().f_code.co_filename == globals().get(
+    "__file__"
+)
+if _IS_COMMAND and "IPython" not in sys.modules and not sys.flags.inspect:  # no cell, no python -i
     # A script ends quietly at Ctrl-C and where `| head` closes its pipe.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    with contextlib.suppress(ValueError):  # as Python says in any but the main thread
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 with warnings.catch_warnings():
     if __name__ == "__main__":
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed
     import torch
-    from torch._C._profiler import _RecordFunctionFast
     from torch.autograd import profiler
     from torch.compiler import is_dynamo_compiling
 
 __version__ = "3.0"
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
+    raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
+# Private names may go: then no call is labelled for the profiler.
+_RecordFunctionFast = getattr(torch._C._profiler, "_RecordFunctionFast", None)
+if not _RecordFunctionFast or not hasattr(profiler, "_is_profiler_enabled"):
+    profiler = SimpleNamespace(_is_profiler_enabled=False)
 
 # ---- What a user calls --------------------------------------------------------------------------
 
@@ -97,9 +116,10 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
     return _torch_sigmoid(input, *more, out=out)
 
 
-# torch.jit.script cannot compile it and takes it for the operator: by its id, so it has to stay.
-torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
-torch.jit._builtins._register_builtin(sigmoid, "aten::sigmoid")
+with contextlib.suppress(AttributeError):  # private names
+    # torch.jit.script cannot compile it and takes it for the operator: by its id, which must stay.
+    torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
+    torch.jit._builtins._register_builtin(sigmoid, "aten::sigmoid")
 
 
 class ModelNew(torch.nn.Module):
@@ -118,10 +138,17 @@ def get_init_inputs():
     """The arguments of ModelNew(): none."""
     return []
 
+
 # ---- The kernel: what a thread loads, computes and stores, and how many of them are launched -----
 
 # What both devices share.
 COMMON_SOURCE = r"""
+// A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
+// Before GCC 12 -O2 does not vectorise; jump threading makes 10 instructions of two clamps, not 4.
+#ifndef __CUDACC__
+#pragma GCC optimize("no-fast-math", "vect-cost-model=dynamic", "no-thread-jumps")
+#pragma float_control(precise, on)
+#endif
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -130,14 +157,16 @@ COMMON_SOURCE = r"""
 
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
-inline constexpr int kBlock = 128;        // threads; blocks of 256 take 1.3 % longer
-inline constexpr int kWideUnits = 2;      // of 16 bytes, a thread of a view: 1 takes 8 % longer on
-                                          // an expanded row; in the L2 cache up to 14 %
-inline constexpr int kDoubleBlocks = 8;   // resident, to leave float64 registers: 5 % in the L2
+inline constexpr int kBlock = 128;       // threads; blocks of 256 take 1.3 % longer
+inline constexpr int kWideUnits = 2;     // of 16 bytes, a thread of a view: 1 takes 8 % longer on
+                                         // an expanded row; in the L2 cache up to 14 %
+inline constexpr int kDoubleBlocks = 8;  // resident, to leave float64 registers: 5 % in the L2
 inline constexpr double kFlight = 1.09e-6;  // seconds of the bandwidth: see tune()
-inline constexpr int64_t kTile = 2048;    // elements that stay in a CPU's L1 cache
-inline constexpr int64_t kGrain = 16;     // tiles worth one more thread, as in at::TensorIterator
-inline constexpr int64_t kLongRow = 64;   // elements; the CPU copies shorter rows first
+inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
+inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
+inline constexpr int64_t kLongRow = 64;     // elements; the CPU copies shorter rows first
+inline constexpr int64_t kNewBytes = 31 << 20;  // malloc has such an output new from the system
+inline constexpr int64_t kPopulatedBytes = 512 << 10;  // of it at a time: @POP@
 
 struct Tuning {
   int units_per_thread, resident_blocks;
@@ -149,7 +178,7 @@ struct Tuning {
 // were not seen keep three quarters of their blocks at least, and move two units a thread where
 // one is too little by half, as on a B200.
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
-  const int all = threads / kBlock;  // of one multiprocessor
+  const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
   const double blocks = kFlight * bytes_per_s / multiprocessors / (kBlock * 16);
   if (blocks >= 1.5 * all) return {2, all};
@@ -177,6 +206,7 @@ bool launch_on_gpu(Dtype, void* out, const void* in, const View&, int device, vo
 
 KERNEL_SOURCE = r"""
 #include <cuda.h>
+static_assert(CUDART_VERSION / 1000 == int(PYTORCH_CUDA), "nvcc is not of PyTorch's CUDA");
 
 template <class T, int unit_elements>
 struct alignas(unit_elements * sizeof(T)) Unit {
@@ -220,37 +250,33 @@ template <class T, int unit_bytes, int units_per_thread, int ndim>
 __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
     sigmoid_kernel(T* out, const T* in, uint32_t units, uint32_t tail,
                    const __grid_constant__ Dims dims) {
-  constexpr int unit_elements = unit_bytes / sizeof(T);
+  constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
   using U = Unit<T, unit_elements>;
-  const uint32_t first = blockIdx.x * (kBlock * units_per_thread) + threadIdx.x;
+  const uint32_t first = blockIdx.x * block_units + threadIdx.x;
   U* const to = reinterpret_cast<U*>(out) + first;
-  U x[units_per_thread];
+  const auto compute = [&](auto block_is_whole) {
+    constexpr bool is_whole = decltype(block_is_whole)::value;
+    U x[units_per_thread];
+#pragma unroll
+    for (int n = 0; n < units_per_thread; n++) {
+      const uint32_t unit = first + n * kBlock;
+      if (is_whole || unit < units) x[n] = load<T, unit_elements, ndim>(in, dims, unit);
+    }
+#pragma unroll
+    for (int n = 0; n < units_per_thread; n++) {
+      if (is_whole || first + n * kBlock < units) to[n * kBlock] = sigmoid(x[n]);
+    }
+  };
 #if __CUDA_ARCH__ >= 900  // before any access: launch() lets blocks start early
   cudaGridDependencySynchronize();
 #endif
   // Only the last one or two blocks test each unit: 1.03 to 1.3 times as fast on narrow units.
-  if ((blockIdx.x + 1) * (kBlock * units_per_thread) <= units) {
-#pragma unroll
-    for (int n = 0; n < units_per_thread; n++)
-      x[n] = load<T, unit_elements, ndim>(in, dims, first + n * kBlock);
-#pragma unroll
-    for (int n = 0; n < units_per_thread; n++) to[n * kBlock] = sigmoid(x[n]);
-    return;
-  }
-#pragma unroll
-  for (int n = 0; n < units_per_thread; n++) {
-    const uint32_t unit = first + n * kBlock;
-    if (unit < units) x[n] = load<T, unit_elements, ndim>(in, dims, unit);
-  }
-#pragma unroll
-  for (int n = 0; n < units_per_thread; n++) {
-    const uint32_t unit = first + n * kBlock;
-    const uint32_t past = unit - units;  // wraps around before the end
-    if (unit < units) to[n * kBlock] = sigmoid(x[n]);
-    if (ndim == 0 && past < tail) {
-      const int64_t element = int64_t(units) * unit_elements + past;
-      out[element] = sigmoid(in[element]);
-    }
+  if ((blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
+  compute(std::false_type());
+  for (int n = 0; n < units_per_thread && ndim == 0; n++) {
+    const uint32_t past = first + n * kBlock - units;  // wraps around before the end
+    const int64_t element = int64_t(units) * unit_elements + past;
+    if (past < tail) out[element] = sigmoid(in[element]);
   }
 }
 
@@ -259,7 +285,8 @@ struct Gpu {
   int64_t l2_bytes, wave_bytes;  // a wave of blocks moves so much, at 16 bytes a thread
   int units_per_thread;          // of a dense tensor that no cache holds
   unsigned held_bytes;           // of shared memory, unused: they keep other blocks out there
-  bool overlaps;                 // whether a grid may start before the one before it has ended
+  unsigned attributes;           // of a launch: 1 where blocks may start early, else 0
+  decltype(&cuLaunchKernelEx) launch;
 
   void read(int device) {
     const auto ask = [device](cudaDeviceAttr attribute) {
@@ -272,26 +299,19 @@ struct Gpu {
     const Tuning tuning = tune(multiprocessors, threads, ask(cudaDevAttrMemoryClockRate),
                                ask(cudaDevAttrGlobalMemoryBusWidth));
     l2_bytes = ask(cudaDevAttrL2CacheSize);
-    wave_bytes = int64_t(multiprocessors) * (threads / kBlock * kBlock) * 16;
+    wave_bytes = int64_t(multiprocessors) * threads * 16;
     units_per_thread = tuning.units_per_thread;
     const int shared = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / tuning.resident_blocks;
     held_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
                           ask(cudaDevAttrMaxSharedMemoryPerBlock));
     if (tuning.resident_blocks == threads / kBlock) held_bytes = 0;
-    // PyTorch and drivers for CUDA 12 do not know every graph that such a launch makes.
-    overlaps = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9;
+    // PyTorch and drivers for CUDA 12 do not know every graph that an early start makes.
+    attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
+    void** const entry = reinterpret_cast<void**>(&launch);
+    cudaDriverEntryPointQueryResult found;
+    cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", entry, 12000, cudaEnableDefault, &found);
   }
 };
-
-inline auto driver_launch() {
-  static const auto launch = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", &entry, 12000, cudaEnableDefault, &found);
-    return reinterpret_cast<decltype(&cuLaunchKernelEx)>(entry);
-  }();
-  return launch;
-}
 
 template <class T>
 struct GpuCall {
@@ -316,9 +336,9 @@ struct GpuCall {
     return dims;
   }
 
-  // Through the driver, by a handle that each thread asks once, a launch takes 0.3 to 0.6 us less of
-  // the host's time than <<<>>>. Blocks may start once those of the grid before have ended, and wait
-  // in the kernel until its writes are there: an eager call takes 0.5 us less, one in a graph 0.4.
+  // Through the driver and by a handle, which each thread asks once, a launch takes 0.3 to 0.6 us
+  // less of the host's time. Blocks may start early, once those of the grid before have ended, and
+  // wait in the kernel until its writes are there: 0.5 us less a call, 0.4 us less in a graph.
   template <int unit_bytes, int units_per_thread, int ndim>
   bool launch(unsigned shared_bytes) {
     constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
@@ -329,14 +349,15 @@ struct GpuCall {
     static thread_local CUfunction handles[128];  // a c10::DeviceIndex has 8 bits
     const auto kernel = sigmoid_kernel<T, unit_bytes, units_per_thread, ndim>;
     CUfunction& handle = handles[device];
-    if (!handle && cudaGetFuncBySymbol(&handle, reinterpret_cast<const void*>(kernel))) return false;
+    if (!handle) cudaGetFuncBySymbol(&handle, reinterpret_cast<const void*>(kernel));
+    if (!handle) return false;
     CUlaunchAttribute overlap = {CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
     overlap.value.programmaticStreamSerializationAllowed = 1;
     const unsigned grid = (units + tail + block_units - 1) / block_units;
-    const CUlaunchConfig config = {grid,         1,      1,        kBlock, 1, 1,
-                                   shared_bytes, stream, &overlap, gpu.overlaps ? 1u : 0u};
+    const CUlaunchConfig config = {grid,         1,      1,        kBlock,        1, 1,
+                                   shared_bytes, stream, &overlap, gpu.attributes};
     const void* arguments[] = {&out, &in, &units, &tail, &dims};
-    return !driver_launch()(&config, handle, const_cast<void**>(arguments), nullptr);
+    return !gpu.launch(&config, handle, const_cast<void**>(arguments), nullptr);
   }
   template <int unit_bytes, int units_per_thread>
   bool launch_by_ndim() {
@@ -449,12 +470,11 @@ INLINE float exp_rest_16bit(float u) {
 }
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2, for T = float or double.
-//
 // The denominator is carried as high + low, and one Newton step with both (of third order for
 // double) divides: at most 1 ulp over all 2^32 floats. Numerator and denominator are scaled by 2^24
 // (2^53), and the last product rounds into the subnormal range where the result lies there, so that
-// no range needs a path of its own. Without `exact`, for 16-bit results on the CPU, the low parts
-// are left out and q has 3 coefficients.
+// no range needs a path of its own. Not `exact`, for 16-bit results on the CPU, it has no low
+// parts.
 template <bool exact, class T>
 INLINE T sigmoid_by_formula(T x) {
   constexpr bool f32 = sizeof(T) == 4;
@@ -476,7 +496,7 @@ INLINE T sigmoid_by_formula(T x) {
   const Bits exponent = bit_cast<Bits>(t) << mantissa;
   const T power = bit_cast<T>(exponent + (Bits(bias + mantissa + 1) << mantissa));  // scale * 2^k
   const T q = exact ? exp_rest(u) : exp_rest_16bit(u);
-  const T s = std::fma(u * u, q, -u);                                               // e^-u - 1
+  const T s = std::fma(u * u, q, -u);  // e^-u - 1
   const T d = std::fma(s, scale, scale + power);
   if (!exact) return power / d;
   const T d_low = std::fma(s, scale, power - (d - scale));
@@ -547,20 +567,16 @@ CPU_SOURCE = r"""
 #include <torch/csrc/stable/c/shim.h>
 #include <unistd.h>
 
-// malloc takes an output of nearly 32 MiB fresh from the system, with a fault for each page: with
-// huge pages the call is up to 2.5 times as fast on two cores. Smaller outputs are recycled.
-constexpr int64_t kHugePagesBytes = 31 << 20;
-
 template <class T>
-void compute_row(const T* in, T* out, int64_t count) {
+void compute_row(const T* in, T* out, int64_t numel) {
 #pragma GCC ivdep  // `in` is `out` or apart from it
-  for (int64_t n = 0; n < count; n++) out[n] = sigmoid(in[n]);
+  for (int64_t n = 0; n < numel; n++) out[n] = sigmoid(in[n]);
 }
 
-// Computes `count` elements of `out`, whose first is number `first` of the output. Long rows are
+// Computes `numel` elements of `out`, whose first is number `first` of the output. Long rows are
 // computed where they lie, and a repeated value once; others are copied and computed in place.
 template <class T>
-void compute_tile(const View& view, const T* in, int64_t first, int64_t count, T* out) {
+void compute_tile(const View& view, const T* in, int64_t first, int64_t numel, T* out) {
   int64_t at[kMaxDims];
   for (int d = 0; d < view.ndim; d++) {
     at[d] = first % view.sizes[d];
@@ -569,8 +585,8 @@ void compute_tile(const View& view, const T* in, int64_t first, int64_t count, T
   }
   const int64_t stride = view.strides[0];
   const bool direct = stride == 1 && view.sizes[0] >= kLongRow;
-  for (int64_t done = 0, piece; done < count; done += piece) {
-    piece = std::min(view.sizes[0] - at[0], count - done);
+  for (int64_t done = 0, piece; done < numel; done += piece) {
+    piece = std::min(view.sizes[0] - at[0], numel - done);
     if (stride == 0) {
       std::fill_n(out + done, piece, sigmoid(*in));
     } else if (direct) {
@@ -589,7 +605,13 @@ void compute_tile(const View& view, const T* in, int64_t first, int64_t count, T
       at[d] = 0;
     }
   }
-  if (stride != 0 && !direct) compute_row(out, out, count);
+  if (stride != 0 && !direct) compute_row(out, out, numel);
+}
+
+// Gets pages for memory that malloc has new from the system, just before it is written.
+void populate(void* memory, int64_t bytes) {
+  const uintptr_t offset = uintptr_t(memory) % sysconf(_SC_PAGESIZE);
+  madvise(static_cast<char*>(memory) - offset, bytes + offset, 23 /* MADV_POPULATE_WRITE */);
 }
 
 template <class T>
@@ -597,23 +619,20 @@ struct CpuCall {
   T* out;
   const T* in;
   const View& view;
+  bool is_new;  // whether the output's memory is
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
+    constexpr int64_t stretch = kPopulatedBytes / sizeof(T);
     const int64_t last = std::min(end * kTile, call.view.numel);
-    for (int64_t first = begin * kTile; first < last; first += kTile) {
-      const int64_t count = std::min(kTile, last - first);
-      compute_tile(call.view, call.in, first, count, call.out + first);
+    for (int64_t first = begin * kTile, ready = first; first < last; first += kTile) {
+      for (; call.is_new && ready <= first; ready += stretch)
+        populate(call.out + ready, std::min(stretch, last - ready) * sizeof(T));
+      compute_tile(call.view, call.in, first, std::min(kTile, last - first), call.out + first);
     }
   }
 
-  bool run() {
-    const int64_t bytes = view.numel * sizeof(T);
-    if (bytes >= kHugePagesBytes) {
-      const uintptr_t page = sysconf(_SC_PAGESIZE);
-      const uintptr_t begin = (uintptr_t(out) + page - 1) / page * page;
-      madvise(reinterpret_cast<void*>(begin), uintptr_t(out) + bytes - begin, MADV_HUGEPAGE);
-    }
+  bool compute() {
     const int64_t tiles = (view.numel + kTile - 1) / kTile;  // each one thread's
     if (tiles > kGrain) return !torch_parallel_for(0, tiles, kGrain, compute_tiles, this);
     compute_tiles(0, tiles, this);  // without PyTorch's shim one element takes 0.03 us less of 0.6
@@ -621,14 +640,16 @@ struct CpuCall {
   }
 };
 
-bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view) {
-  const auto run = [&](auto* to) {
+// Whether it was computed; `is_fresh` tells of an output that was allocated for this call.
+bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view, bool is_fresh) {
+  const auto compute = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
-    return CpuCall<T>{to, static_cast<const T*>(in), view}.run();
+    const bool is_new = is_fresh && view.numel * int64_t(sizeof(T)) >= kNewBytes;
+    return CpuCall<T>{to, static_cast<const T*>(in), view, is_new}.compute();
   };
-  if (dtype == Dtype::kFloat) return run(static_cast<float*>(out));
-  if (dtype == Dtype::kDouble) return run(static_cast<double*>(out));
-  return run(static_cast<BFloat16*>(out));
+  if (dtype == Dtype::kFloat) return compute(static_cast<float*>(out));
+  if (dtype == Dtype::kDouble) return compute(static_cast<double*>(out));
+  return compute(static_cast<BFloat16*>(out));
 }
 """
 
@@ -717,9 +738,7 @@ bool is_plain(DispatchKeySet keys) {
 }
 
 // Whether x carries a tangent of forward-mode AD, which has one level, 0.
-bool is_dual(const TensorBase& x) {
-  return x.unsafeGetTensorImpl()->_fw_grad(0, x).defined();
-}
+bool is_dual(const TensorBase& x) { return x.unsafeGetTensorImpl()->_fw_grad(0, x).defined(); }
 
 bool is_recorded(const TensorBase& x) {
   return c10::GradMode::is_enabled() && x.requires_grad() &&
@@ -738,39 +757,34 @@ struct Plan {
   std::vector<int64_t> out_strides;
   View view;
 
-  // Returns false where more dimensions remain than a kernel takes. The output's strides are those
-  // of torch.sigmoid: of empty_like with contiguous_format where x is contiguous, else
-  // channels_last where it is that, else preserve_format.
+  // Returns false where more dimensions remain than a kernel takes.
   bool make(const TensorBase& x) {
+    const auto sizes = x.sizes(), strides = x.strides();
+    // As torch.sigmoid's output: contiguous or channels-last where x is that, else as x preserves.
     if (x.is_contiguous()) {
-      out_strides = at::IntArrayRef(c10::contiguous_strides(x.sizes())).vec();
+      out_strides = at::IntArrayRef(c10::contiguous_strides(sizes)).vec();
     } else if (x.is_contiguous(at::MemoryFormat::ChannelsLast)) {
-      out_strides = c10::get_channels_last_strides_2d(x.sizes());
+      out_strides = c10::get_channels_last_strides_2d(sizes);
+    } else if (x.is_non_overlapping_and_dense()) {
+      out_strides = strides.vec();
     } else {
-      out_strides = x.is_non_overlapping_and_dense()
-                        ? x.strides().vec()
-                        : at::infer_dense_strides(x.sizes(), x.strides());
+      out_strides = at::infer_dense_strides(sizes, strides);
     }
-    return make_view(x.sizes(), x.strides(), x.is_cuda() ? kMaxGpuDims : kMaxDims);
-  }
-
-  // Orders the dimensions by the output's strides and merges neighbours.
-  bool make_view(at::IntArrayRef sizes, at::IntArrayRef strides, int most_dims) {
-    c10::SmallVector<int64_t, kMaxDims> order;
-    for (size_t d = 0; d < sizes.size(); d++) {
+    c10::SmallVector<int64_t, kMaxDims> order;  // from the output's innermost dimension
+    for (int64_t d = 0; d < x.dim(); d++) {
       if (sizes[d] != 1) order.push_back(d);
     }
     std::sort(order.begin(), order.end(),
               [&](int64_t a, int64_t b) { return out_strides[a] < out_strides[b]; });
-    view.numel = c10::multiply_integers(sizes);
+    view.numel = x.numel();
     for (const int64_t d : order) {
       int last = view.ndim - 1;
-      if (strides[d] == view.sizes[last] * view.strides[last]) {
+      if (strides[d] == view.sizes[last] * view.strides[last]) {  // neighbours merge
         view.sizes[last] *= sizes[d];
         continue;
       }
       if (view.sizes[last] != 1) last = view.ndim++;
-      if (last == most_dims) return false;
+      if (last == (x.is_cuda() ? kMaxGpuDims : kMaxDims)) return false;
       view.sizes[last] = sizes[d];
       view.strides[last] = strides[d];
     }
@@ -784,7 +798,8 @@ bool takes_out(const TensorBase& out, const TensorBase& x, const Plan& plan) {
   return out.device() == x.device() && out.scalar_type() == x.scalar_type() &&
          out.sizes() == x.sizes() && out.strides() == plan.out_strides && is_plain(keys_of(out)) &&
          !is_dual(out) && !is_recorded(out) &&
-         (!out.is_alias_of(x) || (out.strides() == x.strides() && out.const_data_ptr() == x.const_data_ptr()));
+         (!out.is_alias_of(x) ||
+          (out.strides() == x.strides() && out.const_data_ptr() == x.const_data_ptr()));
 }
 
 // Computes into `y`, or into a new tensor where that is undefined. Its memory comes as
@@ -793,21 +808,22 @@ bool takes_out(const TensorBase& out, const TensorBase& x, const Plan& plan) {
 TensorBase compute(const TensorBase& x, const Plan& plan, TensorBase y) {
   const auto type = x.scalar_type();
   const void* const in = x.const_data_ptr();
-  bool started = false;
+  const bool fresh = !y.defined();
+  bool computed = false;
+  if (x.is_cpu()) {
+    if (fresh) y = at::detail::empty_strided_cpu(x.sizes(), plan.out_strides, type);
+    computed = compute_on_cpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, fresh);
+  }
 #if HAS_CUDA
   if (x.is_cuda()) {
-    if (!y.defined())
-      y = at::detail::empty_strided_cuda(x.sizes(), plan.out_strides, type, x.device());
+    const auto gpu = x.get_device();
     void* stream = nullptr;
-    started = !aoti_torch_get_current_cuda_stream(x.get_device(), &stream) &&
-              launch_on_gpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, x.get_device(), stream);
+    if (fresh) y = at::detail::empty_strided_cuda(x.sizes(), plan.out_strides, type, x.device());
+    computed = !aoti_torch_get_current_cuda_stream(gpu, &stream) &&
+               launch_on_gpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, gpu, stream);
   }
 #endif
-  if (x.is_cpu()) {
-    if (!y.defined()) y = at::detail::empty_strided_cpu(x.sizes(), plan.out_strides, type);
-    started = compute_on_cpu(Dtype(type), y.mutable_data_ptr(), in, plan.view);
-  }
-  TORCH_CHECK(started);
+  TORCH_CHECK(computed);
   return y;
 }
 
@@ -846,7 +862,8 @@ TensorBase call(const TensorBase& x, const TensorBase& out) {
   }
   if (out.defined() && !takes_out(out, x, plan)) return {};
   TensorBase y = compute(x, plan, out);
-  if (out.defined() && keys_of(out).has(Key::ADInplaceOrView)) out.unsafeGetTensorImpl()->bump_version();
+  if (out.defined() && keys_of(out).has(Key::ADInplaceOrView))
+    out.unsafeGetTensorImpl()->bump_version();
   return y;
 }
 
@@ -875,200 +892,232 @@ extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_funct
 }
 """
 
-# ---- The build: a library per sources, versions and hardware, compiled once and then only loaded
+# ---- The build: a library per sources, flags, versions and hardware, compiled once, then loaded --
+
+_SOURCES = COMMON_SOURCE, FORMULA_SOURCE, KERNEL_SOURCE, CPU_SOURCE, CALL_SOURCE
+# On all cores, and with smaller standard headers: 1.25 s instead of 1.85 s on 16 cores.
+_NVCC_FLAGS = ["-split-compile=0", "-std=c++17", f"-DPYTORCH_CUDA={torch.version.cuda}"]
+_NVCC_FLAGS += ["-Xcompiler=-fvisibility=hidden"]
+_TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}, or set CUDA_HOME to it"
+if (torch.version.cuda or "") >= "13":  # pip has no nvcc of CUDA 12
+    _TOOLKIT = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={torch.version.cuda}.*", or {_TOOLKIT}'
+_REMEDIES = {  # where the words of a tool do not say what to do
+    "'(ninja|setuptools)'": "pip install ninja setuptools",
+    r"\bsh: .*(not found|denied)|subcommand|error: \w+: No such": "install g++, or set CXX to it",
+    r"unsupported \w+ version": "set CC and CXX to an older compiler",
+    "nvcc is|Unsupported (gpu|.version)": _TOOLKIT,
+    "libnvidia-ml": "mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES= to use the CPU",
+    "No space|quota|too large|size limit": "free some, or set TORCH_EXTENSIONS_DIR and TMPDIR",
+    "undefined symbol": "pip install 'torch<2.16'",
+    "ninja: e|Errno .*: '|home dir|map seg": "set TORCH_EXTENSIONS_DIR to a usable directory",
+}
+# How a compiler, linker, shell or loader begins the line that counts.
+_ERROR = r"(?i)\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warning|.*in function)|\bsh: |\.so[.\d]*: "
+
+
+def _in_one_line(kind, error, trace):
+    """Raises, in place of an error, the line of it that counts and what to do about it."""
+    if isinstance(error, Exception):
+        log = "".join(traceback.format_exception(kind, error, trace))
+        # Ninja prints a command behind FAILED, then what it said. Of an exception the end counts.
+        said = log.partition("\nFAILED: ")[2].splitlines()[2:] or log.splitlines()[::-1]
+        lines = [line for line in said if re.search(_ERROR, line)] or list(filter(None, said))
+        line = re.sub("^(Runtime|OS)Error: (Error building .*?: )?", "", lines[0].strip())
+        line += next((f": {do}" for sign, do in _REMEDIES.items() if re.search(sign, line)), "")
+        with contextlib.suppress(OSError):
+            file, path = tempfile.mkstemp(".log", "sigmoid_inline-")
+            os.write(file, log.encode(errors="replace"))
+            line += f"; the whole log: {path}"
+        raise RuntimeError(f"sigmoid_inline: {line}") from None
+
+
+def _say(line):
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # there may be no usable stderr
+        sys.stderr.write(f"sigmoid_inline: {line}\n")
 
 
 def _cpu_flags():
     """Compiler flags for this CPU. Without fused multiply-add the loop is slow and left out."""
-    capability = torch.backends.cpu.get_cpu_capability()  # "AVX512", "AVX2", "DEFAULT", ...
-    arm = os.uname().machine == "aarch64"
-    fma = arm or capability in ("AVX2", "AVX512")
-    # Vectorised, before GCC 12 too; without multiply-adds that the formula does not name, and
-    # without jump threading, which makes 10 instructions of its two clamps instead of 4.
-    flags = ["-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fno-math-errno"]
-    flags += ["-fno-trapping-math", "-ffp-contract=off", "-fno-thread-jumps"]
-    if fma and not arm:
-        flags += ["-mavx2", "-mfma"]
-    if capability == "AVX512":  # the formula takes half the time on an Intel Xeon
-        flags += ["-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]
-    return [*flags, f"-DHAS_CPU={int(fma)}"]
+    simd = {"AVX2": "-mavx2 -mfma"}
+    simd["AVX512"] = "-mavx2 -mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # half the time
+    capability = torch.backends.cpu.get_cpu_capability()
+    fma = capability in simd or os.uname().machine == "aarch64"
+    flags = "-O2 -ftree-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off"
+    flags += " -fvisibility=hidden"
+    return f"{flags} {simd.get(capability, '')} -DHAS_CPU={int(fma)}".split()
 
 
 def _gpu_architectures():
-    """The machine's NVIDIA GPUs as nvcc names them, such as ["90"]; empty where PyTorch sees none.
-
-    Asks NVML, as torch.cuda.device_count() does: to initialise CUDA takes 0.2 s, and no process
-    forked later could use it.
-    """
-    if torch.version.cuda is None or torch.cuda.device_count() == 0:
-        return []
-    nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    count, major, minor, gpu = ctypes.c_uint(), ctypes.c_int(), ctypes.c_int(), ctypes.c_void_p()
-    nvml.nvmlInit_v2()
-    nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
-    found = set()
-    for index in range(count.value):
-        nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(gpu))
-        if nvml.nvmlDeviceGetCudaComputeCapability(gpu, *map(ctypes.byref, (major, minor))) == 0:
-            found.add(f"{major.value}{minor.value}")
-    if not found:
-        raise OSError("libnvidia-ml.so.1 names no GPU")
-    return sorted(found)
-
-
-_TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}, or set CUDA_HOME to it"
-_CACHE = "set TORCH_EXTENSIONS_DIR to a directory for programs and data"
-_REMEDIES = {  # what a compiler or the system says, and what to do about it
-    "No space left": "the disk is full: free some of it, or set TORCH_EXTENSIONS_DIR and TMPDIR",
-    "Ninja is required": "ninja is missing: pip install ninja",
-    "CUDA_HOME env|nvcc: (not found|No such)": f"nvcc is missing: {_TOOLKIT}",
-    "libcudart.so": f"nvcc and PyTorch differ in CUDA: {_TOOLKIT}",
-    "ninja: error": "ninja does not take this path: set TORCH_EXTENSIONS_DIR to a plain one",
-    "Unsupported gpu|compute_70": f"a GPU is too new or old: {_TOOLKIT}, or CUDA_VISIBLE_DEVICES=",
-    r"unsupported \w+ version": "nvcc refuses this compiler: set CC and CXX to gcc-13, g++-13",
-    "libnvidia-ml": "libnvidia-ml.so.1 fails: mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES=",
-    "cannot find -lcudart": f"the CUDA runtime is missing beside nvcc: {_TOOLKIT}",
-    "undefined symbol": "PyTorch lacks what this file calls: pip install 'torch<2.16'",
-    "home directory": f"there is no home directory: {_CACHE}",
-}
+    """What PyTorch is compiled for and the GPUs run, as ["90"]; without any, what is listed."""
+    found, gpus = set(), torch.cuda.device_count() if torch.version.cuda else 0
+    if gpus > 0:  # by NVML: to initialise CUDA takes 0.2 s, and no later fork could use it
+        nvml, gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
+        count, major, minor = ctypes.c_uint(), ctypes.c_int(), ctypes.c_int()
+        nvml.nvmlInit_v2()
+        nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        for index in range(count.value):
+            nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(gpu))
+            if not nvml.nvmlDeviceGetCudaComputeCapability(gpu, *map(ctypes.byref, (major, minor))):
+                found.add(10 * major.value + minor.value)
+    elif torch.version.cuda:
+        names = {"Volta": "7.0", "Turing": "7.5", "Ampere": "8.0 8.6", "Ada": "8.9"}
+        names |= {"Hopper": "9.0", "Blackwell": "10.0 10.3 12.0 12.1"}
+        for item in filter(None, re.split("[; ]", os.environ.get("TORCH_CUDA_ARCH_LIST", ""))):
+            item = item.removesuffix("+PTX")
+            versions = re.findall(r"(?<!\S)(\d+)\.(\d)a?(?!\S)", names.get(item, item))
+            found |= {int(major + minor) for major, minor in versions}
+            if not versions:
+                _say(f"ignores {item!r} in TORCH_CUDA_ARCH_LIST")
+    flags = getattr(torch._C, "_cuda_getArchFlags", str)() or ""  # "sm_80 sm_90 ..."
+    codes = [int(code) for code in re.findall(r"sm_(\d+)", flags)] or found
+    served = {gpu: [c for c in codes if c // 10 == gpu // 10 and c <= gpu] for gpu in found}
+    if (gpus or found) and not any(served.values()):
+        _say(f"leaves the GPU to torch.sigmoid: it is {found}, PyTorch is compiled for {codes}")
+    return sorted({str(max(usable)) for usable in served.values() if usable})
 
 
-class _OneLine(contextlib.AbstractContextManager):
-    """Turns errors in _REMEDIES, and what the system says of files, into one line."""
-
-    def __exit__(self, kind, error, traceback):
-        if not isinstance(error, Exception):
-            return
-        said = f"{error} {error.__cause__}"
-        remedies = [remedy for sign, remedy in _REMEDIES.items() if re.search(sign, said)]
-        compiler = os.environ.get("CXX") or "c++"
-        failed = isinstance(error, subprocess.CalledProcessError)  # when asked for its version
-        if failed or " " in compiler or shutil.which(compiler) is None:
-            remedies.append(f"the C++ compiler {compiler!r} does not work: install g++, or set CXX")
-        if isinstance(error, OSError):
-            remedies.append(f"{error}: {_CACHE}")
-        if remedies:
-            raise RuntimeError(f"sigmoid_inline: {remedies[0]}") from error
+def _open_library(directory, name, architectures):
+    """A library for these GPUs, or None. The digest in its name vouches for its content."""
+    for path in sorted(directory.glob(f"{name}-*-*.so")):
+        with contextlib.suppress(OSError):
+            right = path.stem.endswith(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+            if right and set(path.stem.split("-")[-2].split("_")).issuperset(architectures):
+                return ctypes.PyDLL(str(path))
 
 
-def _digest(content):
-    return hashlib.sha256(content).hexdigest()[:16]
+def _build(directory, name, cpu_flags, architectures, stack):
+    """Compiles the library in a directory of its own, loads it and puts it into the cache."""
+    start, cuda = time.perf_counter(), len(architectures) > 0
+    # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
+    root = getattr(find_spec("ninja"), "origin", None) or sys.executable or ""
+    root = os.path.dirname(os.path.dirname(root))
+    paths = f"{os.environ.get('PATH', os.defpath)}:{root}/bin:{root}/../../../bin"
+    # cpp_extension takes an empty CXX for a name, looks for a GPU, by NVML so that CUDA stays
+    # untouched, and would say less of a compiler than ninja. _ERROR is English.
+    environment = {"PATH": paths, "CXX": os.environ.get("CXX") or "c++", "LC_ALL": "C"}
+    environment |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "TORCH_DONT_CHECK_COMPILER_ABI": "1"}
+    for variable, value in environment.items():
+        old = os.environ.get(variable)
+        stack.callback(os.environ.pop if old is None else os.environ.__setitem__, variable, old)
+        os.environ[variable] = value
+    stack.enter_context(warnings.catch_warnings())
+    stack.enter_context(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", 1))
+    for output in ("stdout", "stderr"):
+        if getattr(getattr(sys, output), "closed", True):  # by a daemon
+            stack.enter_context(patch.object(sys, output))
+    from torch.utils import cpp_extension
 
-
-def _open_library(directory, name):
-    """The library of this name, or None. The digest in the file's name vouches for its content."""
-    for path in sorted(directory.glob(f"{name}-*.so")):
-        if path.is_file() and path.stem == f"{name}-{_digest(path.read_bytes())}":
-            return ctypes.PyDLL(str(path))
-    return None
-
-
-def _compile(name, cpu_flags, architectures, directory):
-    """Compiles the library into `directory`; the caller holds its lock."""
-    scratch = directory / "build"
-    shutil.rmtree(scratch, ignore_errors=True)  # what a build that was killed has left
-    scratch.mkdir(exist_ok=True)
-    cuda = bool(architectures)
+    # Of any error here, such as too many files, cpp_extension would say that ninja is missing.
+    subprocess.check_output(["ninja", "--version"], stdin=subprocess.PIPE)
+    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory("", "build-", directory)))
+    if cuda:
+        major, homes = torch.version.cuda.split(".")[0], [cpp_extension.CUDA_HOME]
+        homes += [f"{path}/nvidia/cu{major}" for path in sys.path if not os.getenv("CUDA_HOME")]
+        homes = [home for home in homes if home and shutil.which(f"{home}/bin/nvcc")]
+        if not homes:
+            raise FileNotFoundError("nvcc is missing")
+        stack.enter_context(patch.object(cpp_extension, "CUDA_HOME", homes[0]))
+        # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
+        for runtime in Path(torch.__file__).parents[1].glob(f"nvidia/*/lib/libcudart.so.{major}"):
+            (scratch / "libcudart.so").symlink_to(runtime)
     # No PTX: compiled for a GPU before 9.0, a kernel would not wait, where 9.0 starts it early.
-    nvcc_flags = [f"-gencode=arch=compute_{gpu},code=sm_{gpu}" for gpu in architectures]
-    nvcc_flags += ["-std=c++17", f"-DPYTORCH_CUDA={torch.version.cuda}"]
-    nvcc_flags.append("-Xcompiler=-fvisibility=hidden")
-    # pip puts ninja beside python, which need not be on PATH; cpp_extension takes an empty CXX for
-    # a name, and looks for a GPU: by NVML, so that CUDA stays untouched.
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath) + os.pathsep + os.path.dirname(sys.executable),
-        "CXX": os.environ.get("CXX") or "c++",
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    }
+    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in architectures]
+    # USE_CUDA has PyTorch's shims declare streams and device guards.
+    options = {"extra_cflags": [*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"]}
+    options |= {"extra_cuda_cflags": _NVCC_FLAGS + gencode, "extra_ldflags": ["-L."]}
+    options |= {"build_directory": str(scratch), "with_cuda": cuda, "is_python_module": False}
+    unique = f"sigmoid_inline_{time.time_ns()}"  # it remembers names, and would not build one again
+    text = "".join(linecache.getlines(_build.__code__.co_filename))  # none of an executed string
+    common, formula, kernel, loop, call = (
+        f'#line {text.count(chr(10), 0, text.find(source)) + 2} "sigmoid_inline.py"'
+        * (source in text)
+        + source
+        for source in _SOURCES
+    )
+    sources = [common + formula + loop + call, common + formula + kernel]
+    cpp_extension.load_inline(unique, *sources[: 1 + cuda], no_implicit_headers=True, **options)
+    (built,) = scratch.glob("sigmoid*.so")
+    library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()
+    codes = "_".join(architectures) or "cpu"
+    built.replace(directory / f"{name}-{codes}-{digest[:16]}.so")
+    what = f"GPU kernel for sm_{codes.replace('_', ', sm_')}" if cuda else "CPU kernel"
+    _say(f"compiled the {what} in {time.perf_counter() - start:.1f} s")
+    return library
+
+
+def _load():
+    """The built-in function of the kernels, of a library that is compiled if need be."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(patch.dict(os.environ, environment))
-        log = logging.getLogger("torch.utils.cpp_extension")
-        stack.enter_context(patch.object(log, "disabled", True))
-        for output in ("stdout", "stderr"):
-            stream = getattr(sys, output)
-            if getattr(stream, "closed", stream is None):  # by a daemon
-                stack.enter_context(patch.object(sys, output))
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        from torch.utils.cpp_extension import load_inline
-
-        start = time.perf_counter()
-        load_inline(
-            f"{name}_{time.time_ns()}",  # it remembers names, and would not build one again
-            COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE,
-            COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE if cuda else None,
-            # USE_CUDA has PyTorch's shims declare streams and device guards.
-            extra_cflags=[*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA", "-fvisibility=hidden"],
-            # On all cores, and with smaller standard headers: 1.25 s instead of 1.85 s on 16 cores.
-            extra_cuda_cflags=["-split-compile=0", *nvcc_flags],
-            build_directory=str(scratch),
-            with_cuda=cuda,
-            is_python_module=False,
-            no_implicit_headers=True,
+        stack.push(_in_one_line)
+        # To load what was linked with -ffast-math changes how this thread computes subnormals.
+        libm, state = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64)
+        stack.callback(libm.fesetenv, state)
+        libm.fegetenv(state)
+        flags, architectures = _cpu_flags(), _gpu_architectures()
+        facts = (
+            _SOURCES,
+            flags,
+            _NVCC_FLAGS,
+            torch.__version__,
+            os.uname().machine,
+            os.getenv("CXX"),
         )
-        (built,) = scratch.glob("*.so")
-        built.replace(directory / f"{name}-{_digest(built.read_bytes())}.so")
-        shutil.rmtree(scratch, ignore_errors=True)
-        what = "GPU kernel for sm_" + ", sm_".join(architectures) if cuda else "CPU kernel"
-        seconds = time.perf_counter() - start
-        print(f"sigmoid_inline: compiled the {what} in {seconds:.1f} s", file=sys.stderr)
+        name = f"sigmoid_inline-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
+        root = os.environ.get("TORCH_EXTENSIONS_DIR")
+        cache = root or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        directory = Path(cache, "" if root else "torch_extensions", "sigmoid_inline").absolute()
+        library = _open_library(directory, name, architectures)
+        if library is None:
+            directory.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
+                for path in directory.glob("build*"):
+                    if time.time() - path.stat().st_mtime > 3600:  # of a process that was killed
+                        shutil.rmtree(path, ignore_errors=True)
+                lock = stack.enter_context(open(directory / "lock", "w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
+            library = _open_library(directory, name, architectures)
+            library = library or _build(directory, name, flags, architectures, stack)
+        library.sigmoid_inline_function.restype = ctypes.py_object
+        return library.sigmoid_inline_function()
 
 
-def _load(architectures):
-    """The built-in function of the kernels, compiled if need be; RuntimeError where it cannot be.
+_sigmoid = _load()
 
-    The library's name holds what the code depends on, so that machines can share a cache.
-    """
-    cpu_flags = _cpu_flags()
-    facts = [COMMON_SOURCE, KERNEL_SOURCE, FORMULA_SOURCE, CPU_SOURCE, CALL_SOURCE]
-    facts += [torch.__version__, torch.version.cuda, os.uname().machine, cpu_flags, architectures]
-    facts += [os.environ.get(name) for name in ("CC", "CXX", "CUDA_HOME")]
-    name = "sigmoid_inline_" + _digest(repr(facts).encode())
-    root = os.environ.get("TORCH_EXTENSIONS_DIR")
-    cache = root or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(cache, "" if root else "torch_extensions", "sigmoid_inline").absolute()
-    library = _open_library(directory, name)
-    if library is None:
-        directory.mkdir(parents=True, exist_ok=True)
-        with open(directory / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
-            if _open_library(directory, name) is None:
-                _compile(name, cpu_flags, architectures, directory)
-        library = _open_library(directory, name)
-    library.sigmoid_inline_function.restype = ctypes.py_object
-    return library.sigmoid_inline_function()
-
-
-if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
-    raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
-with _OneLine():
-    _sigmoid = _load(_gpu_architectures())
 
 # ---- The self-check, the timing and the command line --------------------------------------------
 
-# The largest error allowed: float64's reference is torch.sigmoid, which errs by up to 2 ulp itself.
-_BOUND_ULP = {torch.float32: 1, torch.bfloat16: 1, torch.float16: 1, torch.float64: 3}
+# The largest error allowed in ulp. For float64 it holds torch.sigmoid's, the reference's, of 2.
+_BOUND_ULP = {torch.float32: 1, torch.bfloat16: 0.501, torch.float16: 0.501, torch.float64: 3}
 _DTYPES = {str(dtype)[6:]: dtype for dtype in _BOUND_ULP}
-_CHUNK = 1 << 24  # elements compared at a time: the float64 reference never takes the whole shape
-_GRAPH_CALLS = 32
+_CHUNK, _GRAPH_CALLS = 1 << 20, 32  # elements compared at a time, calls in a CUDA graph
+_Row = collections.namedtuple("_Row", "ratio shown error bound dtype case")
+_ABOUT = """Checks sigmoid against float64 and times it beside torch.sigmoid, in 25 s, or
+with --sweep in 2 minutes a data type. Example: --dtype float32 bfloat16
+
+ratio  torch.sigmoid's time over sigmoid's, by medians; torch: no kernel takes x;
+       ~: the middle half of the rounds spans 10 %, or they are under 3
+speed  of sigmoid: bytes read and written a second, or the time of a call
+bars   are speeds, and the fastest of a row is full: # is torch.sigmoid, + what
+       sigmoid gains, - what it loses, | a copy of a dense tensor of this size"""
 
 
 def _over_ranks(values, operation, device):
     """Each of the numbers as the "MAX" or "SUM" over torchrun's ranks."""
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(tensor, getattr(torch.distributed.ReduceOp, operation))
     return tensor.tolist()
 
 
-def max_error_ulp(x):
-    """Largest error of sigmoid(x) on any rank, in units in the last place, against torch.sigmoid in
-    float64; inf where one of them is NaN and the other is not."""
+def max_error_ulp(x, call=None):
+    """Largest error of sigmoid(x), or of call(), in units in the last place, on any rank: against
+    torch.sigmoid in float64, so that at most 0.5 is correctly rounded; inf: only one is NaN."""
     torch.full_like(x, float("nan"))  # freed at once, for the output: what is not written shows
+    y, x = (call or functools.partial(sigmoid, x))().detach(), x.detach()
     info, worst = torch.finfo(x.dtype), 0.0
-    for y, block in zip(sigmoid(x).reshape(-1).split(_CHUNK), x.reshape(-1).split(_CHUNK)):
+    for y, block in zip(y.reshape(-1).split(_CHUNK), x.reshape(-1).split(_CHUNK)):
         exact = block.double()
-        exact = torch.where(exact < -40, exact.exp(), torch.sigmoid(exact))  # which is 0 below -709
+        exact = torch.where(exact < -40, exact.exp(), _torch_sigmoid(exact))  # that is 0 below -709
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
         error = (y.double() - exact).abs_().div_(ulp)
@@ -1077,30 +1126,27 @@ def max_error_ulp(x):
     return _over_ranks([worst], "MAX", x.device)[0]
 
 
-def measure(contenders, device, trials, calls=1):
-    """Times functions in turn, `trials` times `calls` calls each, after three rounds to warm up.
+def measure(contenders, device, trials, calls=1, seconds=2):
+    """Times {name: function} in turn, `trials` times `calls` calls, after three rounds to warm up.
 
-    By events on the current stream on a GPU, else by a wall clock. Takes {name: function of no
-    arguments}; returns {name: list of microseconds a call}.
+    Every other round goes backwards. On a GPU by events on the current stream, which never idles;
+    on a CPU by a wall clock, and no round starts after `seconds`. Returns {name: [us of a call]}.
     """
-    cuda = device.type == "cuda"
+    cuda, end = device.type == "cuda", time.perf_counter() + seconds
     spans = {name: [] for name in contenders}
-
-    def now():
-        if not cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    for _ in range(3 + trials):  # without waiting in between: the GPU never idles
-        for name, function in contenders.items():
-            start = now()
+    event = functools.partial(torch.cuda.Event, enable_timing=True)
+    stream = torch.cuda.current_stream() if cuda else None
+    stamp = (lambda: stream.record_event(event())) if cuda else time.perf_counter
+    for done in range(3 + trials):
+        if done > 3 and not cuda and stamp() > end:
+            break
+        for name in list(contenders)[:: -1 if done % 2 else 1]:
+            start = stamp()
             for _ in range(calls):
-                function()
-            spans[name].append((start, now()))
+                contenders[name]()
+            spans[name].append((start, stamp()))
     if cuda:
-        torch.cuda.synchronize()
+        stream.synchronize()
     us = (lambda a, b: a.elapsed_time(b) * 1e3) if cuda else (lambda a, b: (b - a) * 1e6)
     return {name: [us(*span) / calls for span in spans[name][3:]] for name in spans}
 
@@ -1115,170 +1161,176 @@ def _replay(function):
     return graph.replay
 
 
-def _time_call(x, trials):
-    """{contender: microseconds} of a call on `x`, from a CUDA graph where it is short."""
-    contenders = {
-        "sigmoid": functools.partial(sigmoid, x),
-        "torch.sigmoid": functools.partial(torch.sigmoid, x),
-        "copy": torch.rand(x.shape, device=x.device, dtype=x.dtype).clone,
-    }
-    if x.is_cpu or x.numel() > 1 << 24:
-        return measure(contenders, x.device, trials)
-    graphs = {name: _replay(function) for name, function in contenders.items()}
-    times = measure(graphs, x.device, trials)
-    return {name: [us / _GRAPH_CALLS for us in values] for name, values in times.items()}
+def _first(x, args):
+    """{contender: microseconds} of the first call in a process, on a dense tensor as x."""
+    code = f"""import runpy, sys, time, torch
+x = torch.rand({x.numel()}, dtype={x.dtype})
+call = {{"sigmoid": runpy.run_path({__file__!r})["sigmoid"], "torch.sigmoid": torch.sigmoid}}
+time.sleep(3)  # until all have started, and a virtual machine has given free memory back
+for name in sys.stdin:
+    start, y = time.perf_counter(), call[name](x)
+    print((time.perf_counter() - start) * 1e6)"""
+    times, pipe = {"sigmoid": [], "torch.sigmoid": []}, subprocess.PIPE
+    names = [*times, *reversed(times)] * min(args.trials, 3)
+    start = functools.partial(subprocess.Popen, [sys.executable, "-c", code], text=True)
+    processes = [start(stdin=pipe, stdout=pipe, start_new_session=True) for _ in names[::2]]
+    for name, process in zip(names, processes):
+        times[name].append(float(process.communicate(name)[0]))
+    return times
 
 
-_HEAD = f"{'us':>10}{'spread':>8}{'torch us':>10}{'ratio':>8}{'GB/s':>7}{'of copy':>9}{'ulp':>9}"
+def _cases(args, dtype):
+    """Yields (runs, name, x, way) of every case: way(f, x())() is timed in loops, for f = sigmoid
+    and torch.sigmoid; without a way f(x()) is, and its bytes are counted. `runs` show it: G and C
+    by default on a GPU and a CPU, H with --shape, S with --sweep; R: with autograd recording it,
+    it is a row of the sweep too, r: and of the GPU's default."""
+    call, rand = functools.partial, functools.partial(torch.rand, device=args.device, dtype=dtype)
+    out = lambda f, x: call(f, x, out=torch.empty_like(x))
+    module = lambda f, x: call(ModelNew() if f is sigmoid else torch.nn.Sigmoid(), x)
+    train = lambda f, x: lambda: (y := f(x), torch.autograd.grad(y, x, y.detach()))[0]
+    leaf = lambda x: lambda: x().requires_grad_()
+    largest, shape = args.room.bit_length() - 1, (args.rows, args.shape[1])
+    n = 1 << min(largest - 2, 28)
+    nhwc, bits = (n >> 20, 128, 128, 64), torch.arange(-(1 << 15), 1 << 15, device=args.device)
+    bits = bits.to(torch.int16).view(dtype if dtype.itemsize == 2 else torch.bfloat16)
+    yield "GCHS", f"one call, every {str(bits.dtype)[6:]} number", lambda: bits.to(dtype), call
+    name = f"{_over_ranks(shape[:1], 'SUM', args.device)[0]:.0f} x {shape[1]}"
+    yield "GCH", name, lambda: rand(shape), None
+    yield "C", f"{name}, bfloat16", lambda: rand(shape, dtype=torch.bfloat16), None
+    for e in sorted({*range(10, largest, 2), 21, 23, largest}):
+        yield "S", f"2^{e}", lambda: rand(1 << e), None
+    for runs, name, x in (
+        ("GCSr", "half of rows of 8192", lambda: rand(n // 4096, 8192).chunk(2, -1)[1]),
+        ("S", "half of rows of 66", lambda: rand(n // 33, 66).chunk(2, -1)[1]),
+        ("GSR", "channels last, cropped", lambda: rand(nhwc)[:, 1:-1, 1:-1].movedim(3, 1)),
+        ("S", "expanded row", lambda: rand(1, 4096).expand(n // 4096, 4096)),
+        ("S", "x[1:]", lambda: rand(n)[1:]),
+        ("GS", "x[::2]", lambda: rand(2 * n)[::2]),
+        ("SR", "x[:, 4:] of rows of 85", lambda: rand(n // 85, 85)[:, 4:]),
+        ("GS", "x[:, :2] of rows of 85", lambda: rand(n // 85, 85)[:, :2]),
+    ):
+        yield runs, name, x, None
+        if "R" in runs.upper():
+            yield "GS" if "r" in runs else "S", f"recorded {name}", leaf(x), None
+            yield "S", f"fwd+bwd {name}", leaf(x), train
+    for e in (0, 10, 16, 20, 22, 23):
+        x = functools.partial(rand, 1 << e)
+        yield "GCS" if e == 10 else "S", f"one eager call, 2^{e}", x, call
+        yield "S", f"one ModelNew()(x), 2^{e}", x, module
+        yield "S", f"one call on a view, 2^{e}", lambda: rand(1 << e, 2)[:, 0], call
+        yield "S", f"one call with out=, 2^{e}", x, out
+        yield "S", f"one recorded call, 2^{e}", leaf(x), call
+        yield "GS" if e == 10 else "S", f"one training step, 2^{e}", leaf(x), train
+    if "__file__" in globals() and sys.executable:
+        yield "C", "first call of a process, 2^24", call(rand, 1 << 24), call
 
 
-def _print_case(case, times, moved=None, error=None):
-    """A line of the table: {contender: microseconds}, the bytes that a call moves, its error."""
-    ours, theirs = times["sigmoid"], times["torch.sigmoid"]
-    us = statistics.median(ours)
-    line = f"{case:32}{us:10.2f}{(max(ours) - min(ours)) / us:8.1%}"
-    line += f"{statistics.median(theirs):10.2f}{statistics.median(theirs) / us:7.3f}x"
-    if moved:
-        line += f"{moved / us / 1e3:7.0f}{statistics.median(times['copy']) / us:9.1%}{error:9.3g}"
-    print(line)
-
-
-def _one_shape(args, dtype):
-    """Yields (name, tensor): a rank's share of the rows of one shape, or as many as fit."""
-    rows, columns = args.shape
-    rows = rows * (args.rank + 1) // args.ranks - rows * args.rank // args.ranks
-    if args.device.type == "cuda":  # the input, two outputs, and the check's blocks in float64
-        free = 0.9 * torch.cuda.mem_get_info(args.device)[0] - 80 * _CHUNK
-        rows = max(1, min(rows, int(free / (3 * columns * dtype.itemsize))))
-    x = torch.rand(rows, columns, device=args.device, dtype=dtype)
-    yield f"{_over_ranks([rows], 'SUM', args.device)[0]:.0f} x {columns}", x
-
-
-def _layouts(device, dtype):
-    """Yields (name, tensor): sizes from small to large, then views."""
-    new = functools.partial(torch.rand, device=device, dtype=dtype)
-    largest, n = 25, 1 << 24
-    if device.type == "cuda":
-        largest = int(0.3 * torch.cuda.mem_get_info(device)[0] / dtype.itemsize).bit_length() - 1
-        n = 1 << min(largest - 2, 28)
-    for exponent in sorted({*range(10, largest, 2), 21, 23, largest}):
-        yield f"2^{exponent}", new(1 << exponent)
-    yield "half of rows of 8192", new(n // 4096, 8192).chunk(2, -1)[1]
-    yield "half of rows of 160", new(n // 80, 160).chunk(2, -1)[1]
-    yield "half of rows of 66", new(n // 33, 66).chunk(2, -1)[1]
-    yield "half of dimension 1, NCHW", new(n >> 18, 512, 32, 32).chunk(2, 1)[0]
-    yield "channels last, cropped", new(n >> 20, 128, 128, 64).permute(0, 3, 1, 2)[..., 1:-1, 1:-1]
-    yield "NCHW, cropped at odd offsets", new(n >> 20, 64, 128, 128)[..., 1:-2, 3:-4]
-    yield "expanded row", new(1, 4096).expand(n // 4096, 4096)
-    yield "expanded column", new(n // 4096, 1).expand(n // 4096, 4096)
-    yield "x[1:]", new(n)[1:]
-    yield "x[::2]", new(2 * n)[::2]
-    yield "x[::3]", new(3 * n)[::3]
-    yield "x[:, 4:] of rows of 85", new(n // 85, 85)[:, 4:]
-    yield "x[:, :2] of rows of 85", new(n // 85, 85)[:, :2]
-    yield "x[:, 0] of rows of 20", new(n // 20, 20)[:, 0]
-
-
-def _eager(device, dtype):
-    """Yields (name, {contender: function of no arguments}): what the host's time decides."""
-    steps = [lambda x, grad, f=f: f(x).backward(grad) for f in (sigmoid, torch.sigmoid)]
-    sums = [lambda x, f=f: f(x + 1) for f in (sigmoid, torch.sigmoid)]
-    for exponent in (0, 10, 12, 16, 20, 22, 23):
-        x = torch.rand(1 << exponent, device=device, dtype=dtype)
-        view, leaf = torch.stack([x, x], 1)[:, 0], x.clone().requires_grad_()
-        for name, arguments, ours, theirs in (
-            ("sigmoid(x)", [x], sigmoid, torch.sigmoid),
-            ("ModelNew()(x)", [x], ModelNew(), torch.nn.Sigmoid()),
-            ("sigmoid(view)", [view], sigmoid, torch.sigmoid),
-            ("sigmoid(x + 1)", [x], *sums),
-            ("forward and backward", [leaf, x], *steps),
-        ):
-            calls = {"sigmoid": functools.partial(ours, *arguments)}
-            calls["torch.sigmoid"] = functools.partial(theirs, *arguments)
-            yield f"{name}, 2^{exponent}", calls
-
-
-def _report(args, name):
-    """Checks, times and prints the cases of one data type; returns whether all were right."""
-    device, dtype = args.device, _DTYPES[name]
-    bits = torch.arange(-(1 << 15), 1 << 15, device=device).to(torch.int16)
-    special = bits.view(dtype if dtype.itemsize == 2 else torch.bfloat16).to(dtype)
-    worst = max_error_ulp(special)
-    taken = _sigmoid(special) is not None
-    bound = _BOUND_ULP[dtype] if taken else float("inf")
-    print(f"\n{name + ', every 16-bit number':84}{worst:9.3g}")
-    if not taken:
-        print("torch.sigmoid takes this data type here, and is what is timed")
-    print(f"{name:32}{_HEAD}")
-    for case, x in _layouts(device, dtype) if args.sweep else _one_shape(args, dtype):
-        error = max_error_ulp(x)
-        worst = max(error, worst)
-        (moved,) = _over_ranks([2 * x.numel() * dtype.itemsize], "SUM", device)
-        times = {k: _over_ranks(us, "MAX", device) for k, us in _time_call(x, args.trials).items()}
-        _print_case(case, times, moved, error)
-    if args.sweep:
-        print(f"\n{name + ', loops of 100 calls':32}{_HEAD[:36]}")
-        for case, calls in _eager(device, dtype):
-            _print_case(case, measure(calls, device, args.trials, calls=100))
-    if worst > bound:
-        print(f"FAILED: an error of {worst:.3g} ulp, where {bound} is the bound")
-    return worst <= bound
+def _row(args, case, x, way):
+    """[_Row] of a case that is checked, timed and printed; [] where no kernel takes it."""
+    call, graph_calls, taken = way or functools.partial, 1, _sigmoid(x) is not None
+    error = max_error_ulp(x, call(sigmoid, x))
+    timed = {"sigmoid": call(sigmoid, x), "torch.sigmoid": call(_torch_sigmoid, x)}
+    calls = max(1, min(100, (1 << (30 if args.cuda else 22)) // x.numel())) if way else 1
+    if not way:
+        timed["copy"] = x.detach().contiguous().clone
+        if args.cuda and x.numel() <= 1 << 24 and not x.requires_grad:
+            timed, graph_calls = {name: _replay(timed[name]) for name in timed}, _GRAPH_CALLS
+    times = _first(x, args) if "first" in case else measure(timed, x.device, args.trials, calls)
+    quartiles = [statistics.quantiles(us * 2, n=4) for us in times.values()]
+    medians = [median / graph_calls for _, median, _ in quartiles]
+    differ = len(times["sigmoid"]) < 3 or any(c - a > 0.1 * b for a, b, c in quartiles[:2])
+    *medians, differ = _over_ranks([*medians, differ], "MAX", x.device)
+    (moved,) = _over_ranks([2 * x.numel() * x.itemsize], "SUM", x.device)
+    ours, theirs, *copy = (round(27 * min(medians) / us) for us in medians)
+    bar = "#" * min(ours, theirs) + "+" * (ours - theirs) + "-" * (theirs - ours)
+    for at in copy:
+        bar = f"{bar:{at}}"[:at] + "|" + bar[at + 1 :]
+    ratio, mark = medians[1] / medians[0], "~" if differ else ""
+    shown = f"{mark}{ratio:.3f}x" if taken else "torch"
+    speed = f"{medians[0]:.1f} us" if way else f"{moved / medians[0] / 1e3:.0f} GB/s"
+    print(f"{case:31}{shown:>8}{speed:>11}  {bar}", flush=True)
+    return taken * [_Row(ratio, shown, error, _BOUND_ULP[x.dtype], str(x.dtype)[6:], case)]
 
 
 def _parse(argv):
     """The options, completed by what the machine has and by torchrun's environment."""
-    parser = argparse.ArgumentParser(
-        prog="sigmoid_inline.py",
-        usage=argparse.SUPPRESS,
-        description="Checks the kernels against float64 and times them beside torch.sigmoid.",
-    )
-    add = parser.add_argument
-    add("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="of all ranks together")
-    add("--dtype", nargs="+", choices=_DTYPES, default=["float32"], help="float32 by default")
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("sigmoid_inline.py", None, _ABOUT, formatter_class=formatter)
+
+    def refuse(message):
+        if _IS_COMMAND:
+            parser.exit(2, f"{parser.prog}: error: {message}\n")
+        raise ValueError(f"sigmoid_inline: {message}") from None
+
+    parser.error, add = refuse, parser.add_argument
+    add("--dtype", nargs="+", choices=_DTYPES, default=["float32"], metavar="T", help="%(choices)s")
     add("--device", choices=("cuda", "cpu"), help="cuda by default, where there is one")
-    add("--trials", type=int, default=30, help="timed rounds (30)")
-    add("--sweep", action="store_true", help="time many sizes and layouts, and eager loops")
+    add("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="time this shape alone")
+    add("--trials", type=int, default=30, help="timed rounds at most (30)")
+    add("--sweep", action="store_true", help="time many sizes, views and eager calls")
     args = parser.parse_args(argv)
-    args.rank, args.ranks, local_rank = 0, 1, 0
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # by torchrun
-        own = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        args.rank, args.ranks, local_rank = (int(os.environ[name]) for name in own)
-    cuda = (args.device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cuda"
-    gpus = torch.cuda.device_count()
-    if cuda and local_rank >= gpus:
-        parser.error(f"rank {args.rank} needs GPU {local_rank}: PyTorch sees {gpus}")
-    if args.sweep and (args.shape or args.ranks > 1):
-        parser.error("--sweep has shapes of its own and runs in one process")
-    args.device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-    args.shape = args.shape or [4096 if cuda else 256, 393216]
-    if args.shape[0] < args.ranks or args.shape[1] < 1 or args.trials < 1:
-        parser.error(f"--shape and --trials are positive, a row for each of {args.ranks} ranks")
+    env = os.environ if "TORCHELASTIC_RUN_ID" in os.environ else {}  # torchrun's
+    own = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    args.rank, args.ranks, local_rank = map(int, map(env.get, own, (0, 1, 0)))
+    args.cuda = (args.device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cuda"
+    gpus, alone = torch.cuda.device_count(), args.shape or args.ranks > 1
+    if args.cuda and local_rank >= gpus:
+        refuse(f"rank {args.rank} has no GPU" if gpus else "no GPU is visible to PyTorch")
+    if args.sweep and alone:
+        refuse("--sweep has shapes of its own and runs in one process")
+    args.run = "S" if args.sweep else "H" if alone else "G" if args.cuda else "C"
+    args.device = torch.device("cuda", local_rank) if args.cuda else torch.device("cpu")
+    rows, columns = args.shape = args.shape or [4096 if args.cuda else 256, 393216]
+    if rows < args.ranks or columns < 1 or args.trials < 1:
+        refuse(f"--shape and --trials are positive, a row for each of {args.ranks} ranks")
+    args.room = 1 << 26  # elements
+    args.rows = rows * (args.rank + 1) // args.ranks - rows * args.rank // args.ranks
+    if args.cuda:  # an input and two outputs fit, of the widest type
+        widest = max(_DTYPES[name].itemsize for name in args.dtype)
+        args.room = int(0.3 * torch.cuda.mem_get_info(args.device)[0] / widest)
+        args.rows = max(1, min(args.rows, args.room // columns))
     return args
 
 
-def main(argv):
-    """Runs the check and the timing; returns the exit status, 1 where the check finds anything."""
+def main(argv=()):
+    """As the command with these options; RuntimeError where a result is wrong."""
     args = _parse(argv)
-    cuda = args.device.type == "cuda"
+    rows = []
     with contextlib.ExitStack() as stack:
-        if cuda:
+        if args.cuda:
             stack.enter_context(torch.cuda.device(args.device))
         if args.rank > 0:  # rank 0 speaks for all
             stack.enter_context(contextlib.redirect_stdout(None))
         if args.ranks > 1:
-            torch.distributed.init_process_group("nccl" if cuda else "gloo")
-        machine = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} CPU threads"
-        print(f"{args.ranks} x {machine}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}")
-        print(f"medians of {args.trials} interleaved rounds; GB/s: bytes read and written")
-        right = [_report(args, name) for name in args.dtype]
-        if args.ranks > 1:
-            torch.distributed.destroy_process_group()
-    return int(not all(right))
+            torch.distributed.init_process_group("nccl" if args.cuda else "gloo")
+            stack.callback(torch.distributed.destroy_process_group)
+        cpu = f"{torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})"
+        text = f"{args.ranks} x " if args.cuda or args.ranks > 1 else ""
+        text += f"{torch.cuda.get_device_name() if args.cuda else cpu}, PyTorch "
+        text += torch.__version__.partition("+")[0] + f", CUDA {torch.version.cuda}" * args.cuda
+        rounds = f"medians of up to {args.trials} rounds (~: too different to cite)"
+        rounds += ", in 2 minutes a data type" * args.sweep
+        print(f"{textwrap.fill(f'{text}, sigmoid_inline {__version__}', 80)}\n{rounds}", flush=True)
+        for name in args.dtype:
+            print(f"\n{name:31}{'ratio':>8}{'speed':>11}  # torch + gain - loss | copy", flush=True)
+            for runs, case, x, way in _cases(args, _DTYPES[name]):
+                if args.run in runs:
+                    rows += _row(args, case, x(), way)
+        if not rows:
+            return print("\nRIGHT  torch.sigmoid took every call")
+        label = "{0.shown} ({0.dtype}, {0.case})" if args.dtype[1:] else "{0.shown} ({0.case})"
+        text = f"SPEED  {label.format(min(rows))} to {label.format(max(rows))}"
+        print("\n" + textwrap.fill(text, 80))
+        worst = max(rows, key=lambda row: row.error / row.bound)
+        if worst.error > worst.bound:
+            text = f"an error of {worst.error:.3g} ulp in {worst.dtype}, {worst.case}"
+            print(f"FAILED: {text}")
+            raise SystemExit(1) if _IS_COMMAND else RuntimeError(f"sigmoid_inline: {text}")
+        worst = {row.bound: max(of.error for of in rows if of.bound == row.bound) for row in rows}
+        (bound, error), *others = worst.items()
+        others = "".join(f"; {other:.3g} of {allowed}" for allowed, other in others)
+        print(f"RIGHT  at most {error:.3g} ulp from exact, where {bound} is allowed{others}")
 
 
 if __name__ == "__main__":
-    if "__file__" not in globals():
-        if main([]):  # in a notebook cell sys.argv is the kernel's, and nobody may leave
-            raise RuntimeError("sigmoid_inline: the self-check failed")
-    elif main(sys.argv[1:]):
-        sys.exit(1)
+    main(sys.argv[1:] if "__file__" in globals() else [])
