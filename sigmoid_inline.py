@@ -947,7 +947,7 @@ def _cpu_flags():
 
 
 def _gpu_architectures():
-    """What PyTorch is compiled for and the GPUs run, as ["90"]; without any, what is listed."""
+    """The machine's GPUs, such as ["90"]; where it has none, what TORCH_CUDA_ARCH_LIST names."""
     found, gpus = set(), torch.cuda.device_count() if torch.version.cuda else 0
     if gpus > 0:  # by NVML: to initialise CUDA takes 0.2 s, and no later fork could use it
         nvml, gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
@@ -957,22 +957,19 @@ def _gpu_architectures():
         for index in range(count.value):
             nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(gpu))
             if not nvml.nvmlDeviceGetCudaComputeCapability(gpu, *map(ctypes.byref, (major, minor))):
-                found.add(10 * major.value + minor.value)
+                found.add(f"{major.value}{minor.value}")
+        if not found:
+            raise OSError("libnvidia-ml.so.1 names no GPU")
     elif torch.version.cuda:
         names = {"Volta": "7.0", "Turing": "7.5", "Ampere": "8.0 8.6", "Ada": "8.9"}
         names |= {"Hopper": "9.0", "Blackwell": "10.0 10.3 12.0 12.1"}
         for item in filter(None, re.split("[; ]", os.environ.get("TORCH_CUDA_ARCH_LIST", ""))):
             item = item.removesuffix("+PTX")
             versions = re.findall(r"(?<!\S)(\d+)\.(\d)a?(?!\S)", names.get(item, item))
-            found |= {int(major + minor) for major, minor in versions}
+            found |= {major + minor for major, minor in versions}
             if not versions:
                 _say(f"ignores {item!r} in TORCH_CUDA_ARCH_LIST")
-    flags = getattr(torch._C, "_cuda_getArchFlags", str)() or ""  # "sm_80 sm_90 ..."
-    codes = [int(code) for code in re.findall(r"sm_(\d+)", flags)] or found
-    served = {gpu: [c for c in codes if c // 10 == gpu // 10 and c <= gpu] for gpu in found}
-    if (gpus or found) and not any(served.values()):
-        _say(f"leaves the GPU to torch.sigmoid: it is {found}, PyTorch is compiled for {codes}")
-    return sorted({str(max(usable)) for usable in served.values() if usable})
+    return sorted(found)
 
 
 def _open_library(directory, name, architectures):
@@ -986,7 +983,7 @@ def _open_library(directory, name, architectures):
 
 def _build(directory, name, cpu_flags, architectures, stack):
     """Compiles the library in a directory of its own, loads it and puts it into the cache."""
-    start, cuda = time.perf_counter(), len(architectures) > 0
+    start, codes = time.perf_counter(), []
     # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
     root = getattr(find_spec("ninja"), "origin", None) or sys.executable or ""
     root = os.path.dirname(os.path.dirname(root))
@@ -1009,7 +1006,7 @@ def _build(directory, name, cpu_flags, architectures, stack):
     # Of any error here, such as too many files, cpp_extension would say that ninja is missing.
     subprocess.check_output(["ninja", "--version"], stdin=subprocess.PIPE)
     scratch = Path(stack.enter_context(tempfile.TemporaryDirectory("", "build-", directory)))
-    if cuda:
+    if architectures:
         major, homes = torch.version.cuda.split(".")[0], [cpp_extension.CUDA_HOME]
         homes += [f"{path}/nvidia/cu{major}" for path in sys.path if not os.getenv("CUDA_HOME")]
         homes = [home for home in homes if home and shutil.which(f"{home}/bin/nvcc")]
@@ -1019,8 +1016,17 @@ def _build(directory, name, cpu_flags, architectures, stack):
         # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
         for runtime in Path(torch.__file__).parents[1].glob(f"nvidia/*/lib/libcudart.so.{major}"):
             (scratch / "libcudart.so").symlink_to(runtime)
+        known = subprocess.check_output([f"{homes[0]}/bin/nvcc", "--list-gpu-arch"], text=True)
+        for gpu in map(int, architectures):  # code runs on GPUs of its major version
+            fit = [
+                c for c in map(int, re.findall(r"\d+", known)) if c <= gpu and c // 10 == gpu // 10
+            ]
+            codes += [str(max(fit))] * (len(fit) > 0)
+        if not codes:
+            _say(f"leaves the GPU to torch.sigmoid: nvcc has no code for sm_{architectures}")
+    cuda = len(codes) > 0
     # No PTX: compiled for a GPU before 9.0, a kernel would not wait, where 9.0 starts it early.
-    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in architectures]
+    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(set(codes))]
     # USE_CUDA has PyTorch's shims declare streams and device guards.
     options = {"extra_cflags": [*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"]}
     options |= {"extra_cuda_cflags": _NVCC_FLAGS + gencode, "extra_ldflags": ["-L."]}
@@ -1037,9 +1043,8 @@ def _build(directory, name, cpu_flags, architectures, stack):
     cpp_extension.load_inline(unique, *sources[: 1 + cuda], no_implicit_headers=True, **options)
     (built,) = scratch.glob("sigmoid*.so")
     library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()
-    codes = "_".join(architectures) or "cpu"
-    built.replace(directory / f"{name}-{codes}-{digest[:16]}.so")
-    what = f"GPU kernel for sm_{codes.replace('_', ', sm_')}" if cuda else "CPU kernel"
+    built.replace(directory / f"{name}-{'_'.join(architectures) or 'cpu'}-{digest[:16]}.so")
+    what = "GPU kernel for sm_" + ", sm_".join(sorted(set(codes))) if cuda else "CPU kernel"
     _say(f"compiled the {what} in {time.perf_counter() - start:.1f} s")
     return library
 
@@ -1091,7 +1096,7 @@ _GRAPH_CALLS = 32
 _ABOUT = """Checks sigmoid against float64 and times it beside torch.sigmoid: in 25 s, or
 with --sweep in 2 minutes a data type. Example: --dtype float32 bfloat16
 
-ratio  torch.sigmoid's time over sigmoid's, by medians; torch: no kernel takes x;
+ratio  torch.sigmoid's time over sigmoid's, by medians; torch: no kernel takes x
        ~: the middle half of the rounds spans 10 %, or they are under 3
 speed  of sigmoid: bytes read and written a second, or the time of a call
 bars   are speeds, and the fastest of a row is full: # is torch.sigmoid, + what
@@ -1243,8 +1248,9 @@ def _row(args, case, x, way):
     ratio = medians[1] / medians[0]
     shown = ("~" if differ else "") + f"{ratio:.3f}"[:5] + "x" if taken else "torch"
     speed = f"{medians[0]:.1f} us" if way else f"{moved / medians[0] / 1e3:.0f} GB/s"
-    print(f"{case:31}{shown:>8}{speed:>11}  {bar}", flush=True)
-    return error, [(ratio, f"{shown} ({case})")] * taken
+    print(f"{case:31}{shown:>8}{speed:>12} {bar}", flush=True)
+    label = f"{str(x.dtype)[6:]}, {case}" if args.dtype[1:] else case
+    return error, [(ratio, f"{shown} ({label})")] * taken
 
 
 def _parse(argv):
@@ -1312,25 +1318,27 @@ def main(argv=()):
             bits = bits.to(args.device).view(dtype if dtype.itemsize == 2 else torch.bfloat16)
             if _sigmoid(bits.to(dtype)) is not None:
                 errors[name, "one of all 16-bit numbers"] = max_error_ulp(bits.to(dtype))
-            print(f"\n{name:31}{'ratio':>8}{'speed':>11}  # torch + gain - loss | copy", flush=True)
+            print(f"\n{name:31}{'ratio':>8}{'speed':>12} # torch + gain - loss | copy", flush=True)
             for runs, case, x, way in _cases(args, dtype):
                 if args.run in runs:
                     x = x()
                     error, found = _row(args, case, x, way)
                     errors |= {(str(x.dtype)[6:], case): error for _ in found}
                     ratios += found
-        worst = {name: 0.0 for name, _ in errors}
+        worst = {}  # of each bound
         for (name, case), error in errors.items():
-            worst[name] = max(worst[name], error)
-            if error > _BOUND_ULP[name]:
+            bound = _BOUND_ULP[name]
+            worst[bound] = max(worst.get(bound, 0), error)
+            if error > bound:
                 text = f"an error of {error:.3g} ulp in {name}, {case}"
                 print(f"\nFAILED: {text}")
                 raise SystemExit(1) if _IS_COMMAND else RuntimeError(f"sigmoid_inline: {text}")
         if not ratios:
             return print("\nRIGHT  torch.sigmoid took every call")
         print("\n" + textwrap.fill(f"SPEED  {min(ratios)[1]} to {max(ratios)[1]}", 80))
-        found = [f"{error:.3g} of {_BOUND_ULP[name]} in {name}" for name, error in worst.items()]
-        print(textwrap.fill(f"RIGHT  ulp from exact, of those allowed: {', '.join(found)}", 80))
+        (bound, error), *others = worst.items()
+        others = "".join(f"; {other:.3g} of {allowed}" for allowed, other in others)
+        print(f"RIGHT  at most {error:.3g} ulp from exact, where {bound} is allowed{others}")
 
 
 if __name__ == "__main__":
