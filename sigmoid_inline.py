@@ -8,7 +8,14 @@
     from sigmoid_inline import ModelNew   # ModelNew()(x) is torch.sigmoid(x), faster; so is sigmoid
     paste it whole into a notebook cell   # the same check and timing
 
-The whole idea is a kernel that moves 8 bytes an element of float32, and nothing else counts:
+torch.sigmoid's time over ours on an H100 (PyTorch 2.11, CUDA 13.0, 2026-11-25; README for more):
+
+    4096 x 393216, at 3,058 GB/s             float32 1.01x, bfloat16 1.01x
+    half of rows of 8192, recorded or not    float32 1.27x, bfloat16 2.06x
+    forward and backward on such rows        float32 1.14x, bfloat16 1.53x
+    one eager call on 1,024 elements         float32 1.29x, bfloat16 1.33x; recorded 1.15x
+
+The whole idea is to read and write each float32 once, 8 bytes, and to hide the rest behind it:
 
     __global__ void sigmoid(float* out, const float* in, int numel) {
       int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -19,12 +26,12 @@ What the rest adds is every layout at that speed, the last bit, and a call that 
 PyTorch's. From top to bottom: what a user calls; the kernel; the formula; the CPU's loop; the way
 of a call; then the build, the self-check, the timing and the command line.
 
-    plain    of a call: nothing but autograd stands between it and PyTorch's own kernel
-    view     the input as the output sees it: dimensions ordered and merged
-    dense    of a view: one run of neighbouring elements, so that no position is computed
-    unit     what one load or store moves: 16 bytes, 4, or an element
-    wave     the blocks that are resident on a GPU at once
-    tile     what the CPU computes in one go: 2,048 elements of the output
+    plain call   nothing but autograd stands between it and PyTorch's own kernel
+    recorded     autograd makes a node for the call
+    view         the input as the output sees it: dimensions ordered and merged
+    dense view   one run of neighbouring elements, so that no position is computed
+    unit         what one load or store moves: 16 bytes, 4, or an element
+    tile         what a CPU computes in one go: 2,048 elements of the output
 """
 
 import argparse
@@ -55,9 +62,8 @@ if sys.platform != "linux":
     raise RuntimeError("sigmoid_inline: needs Linux")
 import fcntl
 
-_IS_COMMAND = __name__ == "__main__" and sys._getframe().f_code.co_filename == globals().get(
-    "__file__"
-)
+_path = sys._getframe().f_code.co_filename
+_IS_COMMAND = __name__ == "__main__" and _path == globals().get("__file__")
 if _IS_COMMAND and "IPython" not in sys.modules and not sys.flags.inspect:  # no cell, no python -i
     # A script ends quietly at Ctrl-C and where `| head` closes its pipe.
     with contextlib.suppress(ValueError):  # as Python says in any but the main thread
@@ -80,8 +86,8 @@ if not _RecordFunctionFast or not hasattr(profiler, "_is_profiler_enabled"):
 
 # ---- What a user calls --------------------------------------------------------------------------
 
-# A program may put `sigmoid` in the place of torch.sigmoid: what is PyTorch's goes to the function
-# that was there, and PyTorch makes its list of functions, which it keeps, before that (5 ms).
+# A program may put `sigmoid` in the place of torch.sigmoid: then what is PyTorch's has to go to the
+# function that was there, and PyTorch to have listed its functions, once for all (5 ms), before.
 _torch_sigmoid = torch.sigmoid
 torch.overrides.get_overridable_functions()
 
@@ -92,7 +98,7 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
     The error is at most 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
     call runs on a kernel of this file, recorded by autograd or not: a torch.Tensor or Parameter of
     float32, float64, bfloat16 or (on the GPU) float16, of any shape and strides, on the CPU or an
-    NVIDIA GPU; with `out` where that is a tensor such as the result would be. torch.sigmoid takes
+    NVIDIA GPU; also with an `out` of the result's dtype, shape and strides. torch.sigmoid takes
 
     - torch.compile: Inductor fuses sigmoid with its neighbours, which saves more than any kernel;
     - what wants to see torch.sigmoid: function and dispatch modes, tracers, torch.func,
@@ -140,7 +146,7 @@ def get_init_inputs():
 
 # ---- The kernel: what a thread loads, computes and stores, and how many of them are launched -----
 
-# What both devices share.
+# What both devices share. The strings are compiled in the order COMMON, FORMULA, then the rest.
 COMMON_SOURCE = r"""
 // A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
 // Before GCC 12 -O2 does not vectorise; jump threading makes 10 instructions of two clamps, not 4.
@@ -160,12 +166,12 @@ inline constexpr int kBlock = 128;       // threads; blocks of 256 take 1.3 % lo
 inline constexpr int kWideUnits = 2;     // of 16 bytes, a thread of a view: 1 takes 8 % longer on
                                          // an expanded row; in the L2 cache up to 14 %
 inline constexpr int kDoubleBlocks = 8;  // resident, to leave float64 registers: 5 % in the L2
-inline constexpr double kFlight = 1.09e-6;  // seconds of the bandwidth: see tune()
+inline constexpr double kFlight = 1.09e-6;  // bytes in flight per byte/s of bandwidth: see tune()
 inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
 inline constexpr int64_t kLongRow = 64;     // elements; the CPU copies shorter rows first
-inline constexpr int64_t kNewBytes = 31 << 20;  // malloc has such an output new from the system
-inline constexpr int64_t kPopulatedBytes = 512 << 10;  // of it get pages at a time: see populate()
+inline constexpr int64_t kNewBytes = 31 << 20;         // malloc maps an output of this size afresh
+inline constexpr int64_t kPopulatedBytes = 512 << 10;  // that get pages at a time: see populate()
 
 struct Tuning {
   int units_per_thread, resident_blocks;
@@ -173,9 +179,9 @@ struct Tuning {
 
 // How to load a dense tensor that no cache holds. More bytes in flight than the memory can serve
 // cost it row changes, fewer leave it idle: kFlight of the bandwidth is best on an H100 (13 of 16
-// blocks: 0.9 % faster than all, 12 and 14 less) and an H200 (all 16; 15 are 3 % slower). GPUs that
-// were not seen keep three quarters of their blocks at least, and move two units a thread where
-// one is too little by half, as on a B200.
+// blocks: 0.9 % faster than all; 12 and 14 gain less) and an H200 (all 16; 15 are 3 % slower). GPUs
+// that were not seen keep three quarters of their blocks at least, and move two units a thread
+// where one is too little by half, as on a B200.
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
@@ -193,7 +199,7 @@ inline constexpr int kMaxDims = 8, kMaxGpuDims = 3;
 struct View {
   int64_t numel;
   int ndim = 1;
-  int64_t sizes[kMaxDims] = {1};    // of one element, until make_view() finds more
+  int64_t sizes[kMaxDims] = {1};    // of one element, until Plan::make() finds more
   int64_t strides[kMaxDims] = {1};  // of the input, in elements
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
@@ -242,7 +248,7 @@ INLINE Unit<T, unit_elements> load(const T* in, const Dims& dims, uint32_t index
   return reinterpret_cast<const U*>(in)[index];
 }
 
-// Each thread computes `units_per_thread` units, a block apart so that neighbouring lanes touch
+// Each thread computes `units_per_thread` units, kBlock apart so that neighbouring lanes touch
 // neighbouring memory, and loads them all before it uses the first. The `tail` elements after the
 // last unit of a dense tensor take one thread each.
 template <class T, int unit_bytes, int units_per_thread, int ndim>
@@ -281,11 +287,12 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
 
 // What a launch needs to know of a device.
 struct Gpu {
-  int64_t l2_bytes, wave_bytes;  // a wave of blocks moves so much, at 16 bytes a thread
-  int units_per_thread;          // of a dense tensor that no cache holds
-  unsigned held_bytes;           // of shared memory, unused: they keep other blocks out there
-  unsigned attributes;           // of a launch: 1 where blocks may start early, else 0
-  decltype(&cuLaunchKernelEx) launch;
+  int64_t l2_bytes;
+  int64_t wave_bytes;       // that all resident threads load at once, 16 each
+  int units_per_thread;     // of a dense tensor that no cache holds
+  unsigned reserved_bytes;  // of shared memory that nobody uses: fewer blocks are resident then
+  unsigned num_attributes;  // of a launch: 1 where blocks may start early, else 0
+  decltype(&cuLaunchKernelEx) launch_kernel;
 
   void read(int device) {
     const auto ask = [device](cudaDeviceAttr attribute) {
@@ -301,12 +308,12 @@ struct Gpu {
     wave_bytes = int64_t(multiprocessors) * threads * 16;
     units_per_thread = tuning.units_per_thread;
     const int shared = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / tuning.resident_blocks;
-    held_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
-                          ask(cudaDevAttrMaxSharedMemoryPerBlock));
-    if (tuning.resident_blocks == threads / kBlock) held_bytes = 0;
-    // PyTorch and drivers for CUDA 12 do not know every graph that an early start makes.
-    attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
-    void** const entry = reinterpret_cast<void**>(&launch);
+    reserved_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
+                              ask(cudaDevAttrMaxSharedMemoryPerBlock));
+    if (tuning.resident_blocks == threads / kBlock) reserved_bytes = 0;
+    // PyTorch and drivers for CUDA 12 cannot read the edge that an early start makes in a graph.
+    num_attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
+    void** const entry = reinterpret_cast<void**>(&launch_kernel);
     cudaDriverEntryPointQueryResult found;
     cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", entry, 12000, cudaEnableDefault, &found);
   }
@@ -335,9 +342,10 @@ struct GpuCall {
     return dims;
   }
 
-  // Through the driver and by a handle, which each thread asks once, a launch takes 0.3 to 0.6 us
-  // less of the host's time. Blocks may start early, once those of the grid before have ended, and
-  // wait in the kernel until its writes are there: 0.5 us less a call, 0.4 us less in a graph.
+  // Through the driver and by a handle that each thread looks up once, a launch takes 0.3 to 0.6 us
+  // less of the host's time. Blocks may start when those of the grid before have ended but its
+  // writes are not yet visible, for which the kernel waits: 0.5 us less a call, 0.4 us less in a
+  // graph.
   template <int unit_bytes, int units_per_thread, int ndim>
   bool launch(unsigned shared_bytes) {
     constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
@@ -348,15 +356,15 @@ struct GpuCall {
     static thread_local CUfunction handles[128];  // a c10::DeviceIndex has 8 bits
     const auto kernel = sigmoid_kernel<T, unit_bytes, units_per_thread, ndim>;
     CUfunction& handle = handles[device];
-    if (!handle) cudaGetFuncBySymbol(&handle, reinterpret_cast<const void*>(kernel));
-    if (!handle) return false;
+    if (!handle && cudaGetFuncBySymbol(&handle, reinterpret_cast<const void*>(kernel)))
+      return false;
     CUlaunchAttribute overlap = {CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
     overlap.value.programmaticStreamSerializationAllowed = 1;
     const unsigned grid = (units + tail + block_units - 1) / block_units;
-    const CUlaunchConfig config = {grid,         1,      1,        kBlock,        1, 1,
-                                   shared_bytes, stream, &overlap, gpu.attributes};
+    const CUlaunchConfig config = {
+        grid, 1, 1, kBlock, 1, 1, shared_bytes, stream, &overlap, gpu.num_attributes};
     const void* arguments[] = {&out, &in, &units, &tail, &dims};
-    return !gpu.launch(&config, handle, const_cast<void**>(arguments), nullptr);
+    return !gpu.launch_kernel(&config, handle, const_cast<void**>(arguments), nullptr);
   }
   template <int unit_bytes, int units_per_thread>
   bool launch_by_ndim() {
@@ -366,7 +374,7 @@ struct GpuCall {
   }
 
   // By the widest unit that all rows of both tensors start and end with: 16 bytes, 4 or an element.
-  // A thread moves 16 bytes in all, or more where kWideUnits says so.
+  // A thread loads 16 bytes, or two units of 16 where kWideUnits or tune() says so.
   bool launch_by_unit() {
     constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
     uint64_t boundaries = uintptr_t(out) | uintptr_t(in);  // in bytes, of all rows, by their bits
@@ -375,15 +383,13 @@ struct GpuCall {
       if (view.strides[0] != 1) boundaries |= kElement;
       for (int d = 1; d < view.ndim; d++) boundaries |= view.strides[d] * kElement;
     }
-    const int64_t bytes = view.numel * kElement;
-    const bool in_l2 = 2 * bytes <= gpu.l2_bytes;  // with the output
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
     if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
-    if (!view.is_dense()) return launch_by_ndim<16, kWideUnits>();
-    if (in_l2 && 2 * bytes > gpu.wave_bytes) return launch<16, kWideUnits, 0>(0);
-    if (in_l2) return launch<16, 1, 0>(0);
-    if (gpu.units_per_thread == 2) return launch<16, 2, 0>(0);
-    return launch<16, 1, 0>(gpu.held_bytes);
+    const int64_t bytes = 2 * view.numel * kElement;  // read and written
+    const bool in_l2 = bytes <= gpu.l2_bytes;
+    const bool wide = in_l2 ? bytes > gpu.wave_bytes : gpu.units_per_thread == kWideUnits;
+    if (wide || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
+    return launch<16, 1, 0>(in_l2 ? 0 : gpu.reserved_bytes);
   }
 };
 
@@ -395,16 +401,16 @@ bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int
   int current = device;
   cudaGetDevice(&current);
   if (current != device) cudaSetDevice(device);
-  const auto launch = [&](auto* to) {
+  const auto launch_as = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
     GpuCall<T> call = {to, static_cast<const T*>(in), view, gpu, device, CUstream(stream)};
     return call.launch_by_unit();
   };
   bool launched = false;
-  if (dtype == Dtype::kFloat) launched = launch(static_cast<float*>(out));
-  if (dtype == Dtype::kDouble) launched = launch(static_cast<double*>(out));
-  if (dtype == Dtype::kBFloat16) launched = launch(static_cast<BFloat16*>(out));
-  if (dtype == Dtype::kHalf) launched = launch(static_cast<Half*>(out));
+  if (dtype == Dtype::kFloat) launched = launch_as(static_cast<float*>(out));
+  if (dtype == Dtype::kDouble) launched = launch_as(static_cast<double*>(out));
+  if (dtype == Dtype::kBFloat16) launched = launch_as(static_cast<BFloat16*>(out));
+  if (dtype == Dtype::kHalf) launched = launch_as(static_cast<Half*>(out));
   if (current != device) cudaSetDevice(current);
   if (!launched) cudaGetLastError();  // torch.sigmoid would find the error and take it for its own
   return launched;
@@ -475,8 +481,7 @@ INLINE float exp_rest_16bit(float u) {
 // The denominator is carried as high + low, and one Newton step with both (of third order for
 // double) divides: at most 1 ulp over all 2^32 floats. Numerator and denominator are scaled by 2^24
 // (2^53), and the last product rounds into the subnormal range where the result lies there, so that
-// no range needs a path of its own. Not `exact`, for 16-bit results on the CPU, it has no low
-// parts.
+// no range needs a path of its own. Where `exact` is false, the low parts are left out.
 template <bool exact, class T>
 INLINE T sigmoid_by_formula(T x) {
   constexpr bool f32 = sizeof(T) == 4;
@@ -543,8 +548,8 @@ INLINE Half round_to_half(float x) {
 }
 
 // For a 16-bit result the hardware's exponential and reciprocal suffice, and their speed is needed:
-// the formula for float costs 20 to 29 % there. Ties of the 16 bits lie as close as float32's last
-// place to exact results, so the three constants are next to -log2 e, 0 and 1. They come from the
+// the formula for float costs 20 to 29 % there. Some exact results lie within a float32 ulp of a
+// tie of 16 bits, so the constants are not -log2 e, 0 and 1 but next to them. They come from the
 // grid c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 for |i| <= 4, |j| <= 1024, |k| <= 8, on an
 // H100: all inputs of both types round correctly for i = -1, k = -3 and j from -473 to -212, and
 // j = -342 is its middle. The test over all 16-bit values notices another last digit of c or a.
@@ -575,10 +580,11 @@ void compute_row(const T* in, T* out, int64_t numel) {
   for (int64_t n = 0; n < numel; n++) out[n] = sigmoid(in[n]);
 }
 
-// Computes `numel` elements of `out`, whose first is number `first` of the output. Long rows are
-// computed where they lie, and a repeated value once; others are copied and computed in place.
+// Computes the elements from number `first` of the output on, `numel` of them, into `tile`. Long
+// rows are computed where they lie, and a repeated value once; others are copied and computed in
+// place.
 template <class T>
-void compute_tile(const View& view, const T* in, int64_t first, int64_t numel, T* out) {
+void compute_tile(const View& view, const T* in, int64_t first, int64_t numel, T* tile) {
   int64_t at[kMaxDims];
   for (int d = 0; d < view.ndim; d++) {
     at[d] = first % view.sizes[d];
@@ -590,13 +596,13 @@ void compute_tile(const View& view, const T* in, int64_t first, int64_t numel, T
   for (int64_t done = 0, piece; done < numel; done += piece) {
     piece = std::min(view.sizes[0] - at[0], numel - done);
     if (stride == 0) {
-      std::fill_n(out + done, piece, sigmoid(*in));
+      std::fill_n(tile + done, piece, sigmoid(*in));
     } else if (direct) {
-      compute_row(in, out + done, piece);
+      compute_row(in, tile + done, piece);
     } else if (stride == 1) {
-      memmove(out + done, in, piece * sizeof(T));
+      memmove(tile + done, in, piece * sizeof(T));
     } else {
-      for (int64_t n = 0; n < piece; n++) out[done + n] = in[n * stride];
+      for (int64_t n = 0; n < piece; n++) tile[done + n] = in[n * stride];
     }
     in -= at[0] * stride;  // to the start of the next row
     at[0] = 0;
@@ -607,13 +613,13 @@ void compute_tile(const View& view, const T* in, int64_t first, int64_t numel, T
       at[d] = 0;
     }
   }
-  if (stride != 0 && !direct) compute_row(out, out, numel);
+  if (stride != 0 && !direct) compute_row(tile, tile, numel);
 }
 
-// Gets small pages for memory that malloc has new from the system, just before it is written: 1.06x
-// to 1.2x of torch.sigmoid's speed from 2^23 elements on, first calls too. Huge pages are up to 3
-// times as fast in a loop, but a first call takes 4 times as long where a virtual machine's host
-// has to find them (PyTorch 2.13, two threads of an AMD EPYC, 2026-11-25).
+// Has the system map small pages just before they are written, many at once: 1.06 to 1.2 times the
+// speed of torch.sigmoid from 2^23 elements on, first calls too. Huge pages are up to 3 times as
+// fast in a loop, but let a first call take 4 times as long on a virtual machine, whose host has to
+// find them (PyTorch 2.13, two threads of an AMD EPYC, 2026-11-25).
 void populate(void* memory, int64_t bytes) {
   const uintptr_t offset = uintptr_t(memory) % sysconf(_SC_PAGESIZE);
   madvise(static_cast<char*>(memory) - offset, bytes + offset, 23 /* MADV_POPULATE_WRITE */);
@@ -624,7 +630,7 @@ struct CpuCall {
   T* out;
   const T* in;
   const View& view;
-  bool is_new;  // whether the output's memory is
+  bool is_new;  // `out` is memory that is freshly mapped
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
@@ -638,23 +644,23 @@ struct CpuCall {
   }
 
   bool compute() {
-    const int64_t tiles = (view.numel + kTile - 1) / kTile;  // each one thread's
+    const int64_t tiles = (view.numel + kTile - 1) / kTile;
     if (tiles > kGrain) return !torch_parallel_for(0, tiles, kGrain, compute_tiles, this);
     compute_tiles(0, tiles, this);  // without PyTorch's shim one element takes 0.03 us less of 0.6
     return true;
   }
 };
 
-// Whether it was computed; `is_fresh` tells of an output that was allocated for this call.
+// Returns whether it was computed. `is_fresh`: the output was allocated for this call.
 bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view, bool is_fresh) {
-  const auto compute = [&](auto* to) {
+  const auto compute_as = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
     const bool is_new = is_fresh && view.numel * int64_t(sizeof(T)) >= kNewBytes;
     return CpuCall<T>{to, static_cast<const T*>(in), view, is_new}.compute();
   };
-  if (dtype == Dtype::kFloat) return compute(static_cast<float*>(out));
-  if (dtype == Dtype::kDouble) return compute(static_cast<double*>(out));
-  return compute(static_cast<BFloat16*>(out));
+  if (dtype == Dtype::kFloat) return compute_as(static_cast<float*>(out));
+  if (dtype == Dtype::kDouble) return compute_as(static_cast<double*>(out));
+  return compute_as(static_cast<BFloat16*>(out));
 }
 """
 
@@ -731,6 +737,7 @@ TensorBase tensor_of(PyObject* object) {
 // Whether nothing would come between a call and the CPU or CUDA kernel but autograd and keys that
 // let sigmoid fall through, by the keys of tensor and thread from which the dispatcher chooses: no
 // mode, transform, tracer, subclass, negative view, other layout; nor a tangent of forward-mode AD.
+// A kernel that others have registered over PyTorch's own is not seen.
 bool is_plain(const TensorBase& x) {
   const auto thread = c10::impl::tls_local_dispatch_key_set();
   const DispatchKeySet keys = (x.key_set() | thread.included_) - thread.excluded_;
@@ -783,7 +790,7 @@ struct Plan {
         view.sizes[last] *= sizes[d];
         continue;
       }
-      if (view.sizes[last] != 1) last = view.ndim++;
+      if (view.sizes[last] != 1) last = view.ndim++;  // else the first takes its place
       if (last == (x.is_cuda() ? kMaxGpuDims : kMaxDims)) return false;
       view.sizes[last] = sizes[d];
       view.strides[last] = strides[d];
@@ -792,8 +799,8 @@ struct Plan {
   }
 };
 
-// Whether the kernel may write to `out`: it is as a new result would be, has no history, and shares
-// no memory with x or is x.
+// Whether the kernel may write to `out`: it is as a new result would be, autograd would not record
+// the writing, and it shares no memory with x or is x.
 bool takes_out(const TensorBase& out, const TensorBase& x, const Plan& plan) {
   return out.device() == x.device() && out.scalar_type() == x.scalar_type() &&
          out.sizes() == x.sizes() && out.strides() == plan.out_strides && is_plain(out) &&
@@ -828,7 +835,7 @@ TensorBase compute(const TensorBase& x, const Plan& plan, TensorBase y) {
 }
 
 // A recorded call has PyTorch's own autograd make the node, save what it saves and call the kernel
-// below it: ours, registered for aten::sigmoid under a key that nobody else's calls carry.
+// below it: ours, registered for aten::sigmoid under a key that PyTorch itself does not use.
 constexpr DispatchKeySet kBelowAutograd(Key::CustomRNGKeyId);
 
 void below_autograd(StableIValue* stack, uint64_t, uint64_t) {
@@ -877,7 +884,8 @@ PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t nargs) 
   struct _ts* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
   try {
     y = call(x, out);
-  } catch (...) {  // no memory, or data that was freed, which torch.sigmoid says; or a hook's error
+  } catch (
+      ...) {  // no memory, or data that was freed: torch.sigmoid raises that; or a hook's error
   }
   PyEval_RestoreThread(state);
   if (PyErr_Occurred()) return nullptr;
@@ -885,8 +893,7 @@ PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t nargs) 
 }
 
 extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_function() {
-  static PyMethodDef method = {"_sigmoid", nullptr, 0x80 /* METH_FASTCALL */, nullptr};
-  method.function = python_sigmoid;
+  static PyMethodDef method = {"_sigmoid", python_sigmoid, 0x80 /* METH_FASTCALL */, nullptr};
   return PyCFunction_NewEx(&method, nullptr, nullptr);
 }
 """
@@ -894,7 +901,7 @@ extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_funct
 # ---- The build: a library per sources, flags, versions and hardware, compiled once, then loaded --
 
 _SOURCES = COMMON_SOURCE, FORMULA_SOURCE, KERNEL_SOURCE, CPU_SOURCE, CALL_SOURCE
-# On all cores, and with smaller standard headers: 1.25 s instead of 1.85 s on 16 cores.
+# On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
 _NVCC_FLAGS = ["-split-compile=0", "-std=c++17", f"-DPYTORCH_CUDA={torch.version.cuda}"]
 _NVCC_FLAGS += ["-Xcompiler=-fvisibility=hidden"]
 _TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}, or set CUDA_HOME to it"
@@ -938,7 +945,9 @@ def _say(line):
 def _cpu_flags():
     """Compiler flags for this CPU. Without fused multiply-add the loop is slow and left out."""
     simd = {"AVX2": "-mavx2 -mfma"}
-    simd["AVX512"] = "-mavx2 -mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # half the time
+    simd["AVX512"] = (
+        "-mavx2 -mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # half the time of AVX2
+    )
     capability = torch.backends.cpu.get_cpu_capability()
     fma = capability in simd or os.uname().machine == "aarch64"
     flags = "-O2 -ftree-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off"
@@ -983,7 +992,7 @@ def _open_library(directory, name, architectures):
 
 def _build(directory, name, cpu_flags, architectures, stack):
     """Compiles the library in a directory of its own, loads it and puts it into the cache."""
-    start, codes = time.perf_counter(), []
+    start, codes = time.perf_counter(), set()
     # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
     root = getattr(find_spec("ninja"), "origin", None) or sys.executable or ""
     root = os.path.dirname(os.path.dirname(root))
@@ -1016,23 +1025,22 @@ def _build(directory, name, cpu_flags, architectures, stack):
         # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
         for runtime in Path(torch.__file__).parents[1].glob(f"nvidia/*/lib/libcudart.so.{major}"):
             (scratch / "libcudart.so").symlink_to(runtime)
-        known = subprocess.check_output([f"{homes[0]}/bin/nvcc", "--list-gpu-arch"], text=True)
+        listed = subprocess.check_output([f"{homes[0]}/bin/nvcc", "--list-gpu-arch"], text=True)
+        known = sorted(map(int, re.findall(r"\d+", listed)))
         for gpu in map(int, architectures):  # code runs on GPUs of its major version
-            fit = [
-                c for c in map(int, re.findall(r"\d+", known)) if c <= gpu and c // 10 == gpu // 10
-            ]
-            codes += [str(max(fit))] * (len(fit) > 0)
+            codes.update([code for code in known if gpu // 10 * 10 <= code <= gpu][-1:])
         if not codes:
-            _say(f"leaves the GPU to torch.sigmoid: nvcc has no code for sm_{architectures}")
+            gpus = ", sm_".join(architectures)
+            _say(f"leaves the GPU to torch.sigmoid: nvcc has no code for sm_{gpus}")
     cuda = len(codes) > 0
-    # No PTX: compiled for a GPU before 9.0, a kernel would not wait, where 9.0 starts it early.
-    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(set(codes))]
+    # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
+    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
     # USE_CUDA has PyTorch's shims declare streams and device guards.
     options = {"extra_cflags": [*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"]}
     options |= {"extra_cuda_cflags": _NVCC_FLAGS + gencode, "extra_ldflags": ["-L."]}
     options |= {"build_directory": str(scratch), "with_cuda": cuda, "is_python_module": False}
-    unique = f"sigmoid_inline_{time.time_ns()}"  # it remembers names, and would not build one again
-    text = "".join(linecache.getlines(_build.__code__.co_filename))  # none of an executed string
+    unique = f"sigmoid_inline_{time.time_ns()}"  # a name is not built again
+    text = "".join(linecache.getlines(_build.__code__.co_filename))  # empty of an executed string
     common, formula, kernel, loop, call = (
         f'#line {text.count(chr(10), 0, text.find(source)) + 2} "sigmoid_inline.py"'
         * (source in text)
@@ -1044,7 +1052,7 @@ def _build(directory, name, cpu_flags, architectures, stack):
     (built,) = scratch.glob("sigmoid*.so")
     library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()
     built.replace(directory / f"{name}-{'_'.join(architectures) or 'cpu'}-{digest[:16]}.so")
-    what = "GPU kernel for sm_" + ", sm_".join(sorted(set(codes))) if cuda else "CPU kernel"
+    what = "GPU kernel for sm_" + ", sm_".join(map(str, sorted(codes))) if cuda else "CPU kernel"
     _say(f"compiled the {what} in {time.perf_counter() - start:.1f} s")
     return library
 
@@ -1058,14 +1066,8 @@ def _load():
         stack.callback(libm.fesetenv, state)
         libm.fegetenv(state)
         flags, architectures = _cpu_flags(), _gpu_architectures()
-        facts = (
-            _SOURCES,
-            flags,
-            _NVCC_FLAGS,
-            torch.__version__,
-            os.uname().machine,
-            os.getenv("CXX"),
-        )
+        machine, compiler = os.uname().machine, os.getenv("CXX")
+        facts = _SOURCES, flags, _NVCC_FLAGS, torch.__version__, machine, compiler
         name = f"sigmoid_inline-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
         root = os.environ.get("TORCH_EXTENSIONS_DIR")
         cache = root or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -1090,7 +1092,7 @@ _sigmoid = _load()
 
 # ---- The self-check, the timing and the command line --------------------------------------------
 
-# The largest error allowed, in ulp. For float64 it includes torch.sigmoid's, the reference's, of 2.
+# The largest error allowed, in ulp. float64's reference, torch.sigmoid, is itself off by up to 2.
 _BOUND_ULP = {"float32": 1, "bfloat16": 0.5, "float16": 0.5, "float64": 3}
 _GRAPH_CALLS = 32
 _ABOUT = """Checks sigmoid against float64 and times it beside torch.sigmoid: in 25 s, or
@@ -1224,8 +1226,8 @@ def _cases(args, dtype):
 
 
 def _row(args, case, x, way):
-    """Checks, times and prints a case. Returns its error in ulp and its [(ratio, text)], which is
-    empty where no kernel takes it."""
+    """Checks, times and prints a case. Returns (its error in ulp, [(ratio, text)]), without a ratio
+    where no kernel takes it."""
     call, graph_calls, taken = way or functools.partial, 1, _sigmoid(x) is not None
     error = max_error_ulp(x, call(sigmoid, x))
     timed = {"sigmoid": call(sigmoid, x), "torch.sigmoid": call(_torch_sigmoid, x)}
@@ -1253,6 +1255,13 @@ def _row(args, case, x, way):
     return error, [(ratio, f"{shown} ({label})")] * taken
 
 
+class _Refusal(ValueError):
+    """An option that cannot be; a notebook shows the line alone."""
+
+    def _render_traceback_(self, *_):
+        return [str(self)]
+
+
 def _parse(argv):
     """The options, completed by what the machine has and by torchrun's environment."""
     formatter = argparse.RawDescriptionHelpFormatter
@@ -1261,7 +1270,7 @@ def _parse(argv):
     def refuse(message):
         if _IS_COMMAND:
             parser.exit(2, f"{parser.prog}: error: {message}\n")
-        raise ValueError(f"sigmoid_inline: {message}") from None
+        raise _Refusal(f"sigmoid_inline: {message}") from None
 
     parser.error, add = refuse, parser.add_argument
     dtypes = {"choices": _BOUND_ULP, "default": ["float32"], "metavar": "T", "help": "%(choices)s"}
@@ -1312,7 +1321,7 @@ def main(argv=()):
         print(textwrap.fill(f"{text}, sigmoid_inline {__version__}", 80))
         print(f"medians of up to {args.trials} rounds (~: too different to cite)", flush=True)
         if args.sweep:
-            print("at most 2 minutes a data type")
+            print("at most 2 minutes a data type", flush=True)
         for name in args.dtype:
             dtype, bits = getattr(torch, name), torch.arange(-(1 << 15), 1 << 15).short()
             bits = bits.to(args.device).view(dtype if dtype.itemsize == 2 else torch.bfloat16)
