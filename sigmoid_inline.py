@@ -88,7 +88,7 @@ if not _RecordFunctionFast or not hasattr(profiler, "_is_profiler_enabled"):
 
 # A program may put `sigmoid` in the place of torch.sigmoid: then what is PyTorch's has to go to the
 # function that was there, and PyTorch to have listed its functions, once for all (5 ms), before.
-_torch_sigmoid = torch.sigmoid
+_torch_sigmoid = getattr(torch.sigmoid, "_torch_sigmoid", torch.sigmoid)  # of an earlier copy
 torch.overrides.get_overridable_functions()
 
 
@@ -102,7 +102,8 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
 
     - torch.compile: Inductor fuses sigmoid with its neighbours, which saves more than any kernel;
     - what wants to see torch.sigmoid: function and dispatch modes, tracers, torch.func,
-      functionalisation, forward-mode AD, other subclasses (DTensor, FakeTensor);
+      functionalisation, forward-mode AD, other subclasses (DTensor, FakeTensor); a kernel that
+      others register for aten::sigmoid is not seen;
     - every other `out`: it resizes, converts and overlaps;
     - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
       8 dimensions (on the GPU 3) that do not merge.
@@ -121,6 +122,7 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
     return _torch_sigmoid(input, *more, out=out)
 
 
+sigmoid._torch_sigmoid = _torch_sigmoid
 with contextlib.suppress(AttributeError):  # private names
     # torch.jit.script cannot compile it and takes it for the operator: by its id, which must stay.
     torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
@@ -869,8 +871,9 @@ TensorBase call(const TensorBase& x, const TensorBase& out) {
   }
   if (!out.defined()) return compute(x, plan, {});
   if (!takes_out(out, x, plan)) return {};
-  out.unsafeGetTensorImpl()->bump_version();
-  return compute(x, plan, out);
+  TensorBase y = compute(x, plan, out);
+  y.unsafeGetTensorImpl()->bump_version();
+  return y;
 }
 
 // sigmoid(x) or sigmoid(x, out) of Python; None where torch.sigmoid has to take the call.
@@ -909,7 +912,7 @@ if (torch.version.cuda or "") >= "13":  # pip has no nvcc of CUDA 12
     _TOOLKIT = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={torch.version.cuda}.*", or {_TOOLKIT}'
 _REMEDIES = {  # where the words of a tool do not say what to do
     "'(ninja|setuptools)'": "pip install ninja setuptools",
-    r"\bsh: .*(not found|denied)|subcommand|error: \w+: No such": "install g++, or set CXX to it",
+    r"\bsh: .*(not found|denied)|subcommand|error: \w+: No such": "install g++, or set CXX to one program",
     r"unsupported \w+ version": "set CC and CXX to an older compiler",
     "nvcc is|Unsupported (gpu|.version)": _TOOLKIT,
     "libnvidia-ml": "mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES= to use the CPU",
@@ -1265,7 +1268,9 @@ class _Refusal(ValueError):
 def _parse(argv):
     """The options, completed by what the machine has and by torchrun's environment."""
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("sigmoid_inline.py", None, _ABOUT, formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        "sigmoid_inline.py", description=_ABOUT, formatter_class=formatter, add_help=False
+    )
 
     def refuse(message):
         if _IS_COMMAND:
@@ -1279,7 +1284,10 @@ def _parse(argv):
     add("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="time this shape alone")
     add("--trials", type=int, default=30, help="timed rounds at most (30)")
     add("--sweep", action="store_true", help="time many sizes, views and eager calls")
+    add("-h", "--help", action="store_true", help="show this")
     args = parser.parse_args(argv)
+    if args.help:
+        return parser.print_help()
     env = os.environ if "TORCHELASTIC_RUN_ID" in os.environ else {}  # torchrun's
     own = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     args.rank, args.ranks, local_rank = map(int, map(env.get, own, (0, 1, 0)))
@@ -1306,6 +1314,8 @@ def _parse(argv):
 def main(argv=()):
     """As the command with these options; RuntimeError where a result is wrong."""
     args, ratios, errors = _parse(argv), [], {}
+    if args is None:  # --help was all
+        return
     with contextlib.ExitStack() as stack:
         if args.cuda:
             stack.enter_context(torch.cuda.device(args.device))
