@@ -912,7 +912,7 @@ if (torch.version.cuda or "") >= "13":  # pip has no nvcc of CUDA 12
     _TOOLKIT = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={torch.version.cuda}.*", or {_TOOLKIT}'
 _REMEDIES = {  # where the words of a tool do not say what to do
     "'(ninja|setuptools)'": "pip install ninja setuptools",
-    r"\bsh: .*(not found|denied)|subcommand|error: \w+: No such": "install g++, or set CXX to one program",
+    r"\bsh: .*(not found|denied)|subcommand|error: \w+: No such": "install g++, or set CXX",
     r"unsupported \w+ version": "set CC and CXX to an older compiler",
     "nvcc is|Unsupported (gpu|.version)": _TOOLKIT,
     "libnvidia-ml": "mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES= to use the CPU",
@@ -981,7 +981,10 @@ def _gpu_architectures():
             found |= {major + minor for major, minor in versions}
             if not versions:
                 _say(f"ignores {item!r} in TORCH_CUDA_ARCH_LIST")
-    return sorted(found)
+    recent = sorted(code for code in found if int(code) >= 70)
+    if found and not recent:
+        _say("leaves the GPU to torch.sigmoid: it is older than compute capability 7.0")
+    return recent
 
 
 def _open_library(directory, name, architectures):

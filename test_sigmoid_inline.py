@@ -10,6 +10,7 @@ import decimal
 import functools
 import gc
 import hashlib
+import io
 import os
 import pickle
 import random
@@ -346,8 +347,37 @@ compiled_autograd = lambda: resolve_name(enable)(torch.compile(backend="eager"))
 module = {sigmoid: nn.Sequential(ModelNew()), torch.sigmoid: nn.Sequential(nn.Sigmoid())}
 partial = functools.partial
 checkpoint = lambda f, x, way=False: ckpt.checkpoint(f, x, use_reentrant=way)
+
+
+def derivatives(f, x):
+    """To the third order."""
+    found = [f(leaf := x.clone().requires_grad_())]
+    for _ in range(3):
+        found += autograd.grad(found[-1].sum(), leaf, create_graph=True)
+    return found
+
+
+def saved(f, x):
+    """Where what autograd saves lies: it is the output."""
+    tensors, hooks = [], autograd.graph.saved_tensors_hooks
+    y = under(hooks(tensors.append, lambda _: None), f, x.clone().requires_grad_())
+    return [tensor.data_ptr() == y.data_ptr() for tensor in tensors]
+
+
+def captured_step(f, x):
+    if not x.is_cuda:
+        pytest.skip("needs an NVIDIA GPU")
+    example = (x.clone().requires_grad_(),)
+    return gradient(torch.cuda.make_graphed_callables(layers(f, x), example), x)
+
+
 RECORDED = {
+    "backward": gradient,
+    "derivatives": derivatives,
     "second derivatives": lambda f, x: hessian(lambda z: f(z).sin().sum(), x),
+    "saved-tensor hooks": saved,
+    "anomaly mode": lambda f, x: gradient(f, x, autograd.detect_anomaly()),
+    "captured step": captured_step,
     "parameter": lambda f, x: autograd.grad(f(p := nn.Parameter(x)).sum(), p),
     "save_on_cpu": lambda f, x: gradient(f, x, autograd.graph.save_on_cpu()),
     "checkpoint": lambda f, x: gradient(partial(checkpoint, f), x),
@@ -390,8 +420,51 @@ trace = functools.partial(torch.jit.trace, check_trace=False)
 contexts = partial(ckpt.create_selective_checkpoint_contexts, [torch.ops.aten.sigmoid.default])
 selected = functools.partial(ckpt.checkpoint, use_reentrant=False, context_fn=contexts)
 kinds = lambda script: [node.kind() for node in script.inlined_graph.nodes()]  # none in Python
+times, function_mode = lambda f: lambda z: f(z) * z, "torch.overrides:BaseTorchFunctionMode"
+FLOPS = "torch.utils.flop_counter:FlopCounterMode"
+
+
+def onnx(f, x):
+    onnx = pytest.importorskip("onnx")
+    torch.onnx.export(module[f], (x,), exported := io.BytesIO(), dynamo=False)
+    return [node.op_type for node in onnx.load_from_string(exported.getvalue()).graph.node]
+
+
+def on_freed_data(f, x):
+    """As a CUDA graph's outputs are once a later run has overwritten them."""
+    if not hasattr(torch._C, "_set_storage_access_error_msg"):
+        pytest.skip("needs a PyTorch with CUDA")
+    torch._C._set_storage_access_error_msg(x, "freed")
+    return outcome(f, x), outcome(f, x.requires_grad_())
+
+
 INTERCEPTED = {
     "jit.trace": lambda f, x: kinds(trace(module[f], x)),
+    "trained trace": lambda f, x: gradient(trace(times(f), x), x),
+    "make_fx": lambda f, x: traced(times(f), x),
+    "make_fx recorded": lambda f, x: traced(times(f), x.requires_grad_()),
+    "make_fx fake": lambda f, x: traced(times(f), x, tracing_mode="fake"),
+    "make_fx of vmap": lambda f, x: traced(func.vmap(f), x),
+    "make_fx of jacfwd": lambda f, x: traced(func.jacfwd(f), x),
+    "profiled make_fx": lambda f, x: under(torch.profiler.profile(), partial(traced, f), x),
+    "strict export": lambda f, x: export(module[f], (x,), strict=True).graph_module.code,
+    "onnx": onnx,
+    "TorchFunctionMode": lambda f, x: under(resolve_name(function_mode)(), f, x),
+    "recorded in it": lambda f, x: under(resolve_name(function_mode)(), f, x.requires_grad_()),
+    "recorded, dispatch mode": lambda f, x: under(resolve_name(DISPATCH)(), f, x.requires_grad_()),
+    "FlopCounterMode": lambda f, x: under(resolve_name(FLOPS)(display=False), f, x),
+    "functionalize": lambda f, x: func.functionalize(f)(x),
+    "jacfwd of jacfwd": lambda f, x: func.jacfwd(func.jacfwd(f))(x),
+    "hessian": lambda f, x: func.hessian(lambda z: f(z).sum())(x),
+    "jvp of jvp": lambda f, x: func.jvp(lambda z: func.jvp(f, (z,), (x,))[1], (x,), (x,)),
+    "vjp": lambda f, x: func.vjp(f, x)[1](x.cos()),
+    "dual numbers, recorded": lambda f, x: on_dual_numbers(f, x.requires_grad_()),
+    "quantized": lambda f, x: outcome(f, torch.quantize_per_tensor(x.float(), 1, 9, torch.quint8)),
+    "nested": lambda f, x: outcome(f, torch.nested.nested_tensor([x, x[:2]])),
+    "named": lambda f, x: outcome(lambda: f(x.refine_names("a", "b")).names),
+    "freed data": on_freed_data,
+    "out of another type": lambda f, x: into(f, x, x.int()),
+    "out overlaps in part": lambda f, x: into(f, x[1:], x[:-1]),
     "jit.script": lambda f, x: kinds(torch.jit.script(module[f])),
     "fx": lambda f, x: torch.fx.symbolic_trace(lambda z: f(z) * z).code,
     "make_fx symbolic": lambda f, x: traced(lambda z: f(z) * z, x, tracing_mode="symbolic"),
@@ -441,6 +514,28 @@ def test_a_mode_that_nobody_thought_of(device, key, recorded):
     guard = torch._C._IncludeDispatchKeyGuard(torch._C._dispatch_key_parse(key))
     with ThreadPoolExecutor(1) as thread:  # of its own: PyTorch 2.11's guard leaves keys behind
         assert thread.submit(under, guard, sigmoid_inline._sigmoid, x).result() is None
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_choice_by_value_is_the_same_when_it_is_computed_again(device, reentrant):
+    """In a checkpoint's backward, which records what its forward did not: a choice by last bits."""
+    leaf = torch.randn(1000, device=device, requires_grad=True)
+    choose = lambda z: (y := sigmoid(z))[y.detach().view(torch.int32) % 2 == 0]
+    (y := checkpoint(choose, leaf, reentrant)).sum().backward()
+    assert 0 < len(y) < 1000 and (leaf.grad != 0).sum() == len(y)
+
+
+def test_compiled_call_is_one_fused_kernel(device):
+    """Inductor fuses it with its neighbours."""
+    from torch._inductor.utils import fresh_cache, run_and_get_code
+
+    x, y = torch.randn(2, 100, device=device)
+    torch._dynamo.reset()
+    f = torch.compile(lambda x, y: sigmoid(x) * y + 1, fullgraph=True)
+    with fresh_cache():  # it does not tell one ATEN_CPU_CAPABILITY from another
+        got, (code, *_) = run_and_get_code(f, x, y)
+    torch.testing.assert_close(got, torch.sigmoid(x) * y + 1)
+    assert code.count("def triton_" if device == "cuda" else 'extern "C"') == 1
 
 
 def test_nobody_elses_call_changes():
@@ -721,6 +816,9 @@ WORKS = "it works"
 # What is odd: the shell commands that make it so, in the cache; a pattern of the last line.
 COMPILERS = {
     "missing": ("CXX=/c++", "not found: install g.."),
+    "CXX is clang": ("CXX=$(command -v clang++) || exit 77", WORKS),
+    "-ffast-math, first": ("cxx '' -ffast-math", WORKS),
+    "old": ("cxx '' '' -std=c++98", "error: #error This file requires"),
     "clang": ("cd bin; ln -s $(command -v clang++ || exit 77) c++; PATH=$PWD:$PATH", WORKS),
     "-ffast-math": ("cxx '' '' -ffast-math", WORKS),
     "without headers": ("cxx '' -nostdinc++", r"error: \w+: No such file .*: install g.."),
@@ -736,12 +834,16 @@ TOOLKITS = {
     "by pip": (f"gpus 9; mkdir -p nvidia/cu13; mv bin $_; PYTHONPATH+=:$PWD; {NO_HOME}", WORKS),
     "another CUDA": ("gpus 9; program bin/nvcc $NVCC -DPYTORCH_CUDA=8", "nvcc is not of PyTorch"),
     "old GPU beside": ("gpus 9,3", WORKS),
+    "only an old GPU": ("gpus 3; rm bin/nvcc", WORKS),
     "built without a GPU": (f"gpus 9; {IMAGE}; rm bin/nvcc", WORKS),
     "new compiler": ("gpus 9; program g/gcc 'cc -U__GNUC__ -D__GNUC__=99'; CC=$PWD/g/gcc", "older"),
     "no NVML": (ONE_GPU, WORKS if torch.cuda.is_available() else "libnvidia-ml.*: mend the NVIDIA"),
 }
 DIRECTORY = "set TORCH_EXTENSIONS_DIR to"
+LIMIT = "FIRST='import resource, torch; resource.setrlimit(resource.RLIMIT_{0}, ({1}, {1}))'"
 CACHES = {
+    "a file": ("touch a; TORCH_EXTENSIONS_DIR=$PWD/a", DIRECTORY),
+    "file limit": (LIMIT.format("FSIZE", 20000), "set TORCH_EXTENSIONS_DIR and TMPDIR"),
     "read-only": ("mounted -t tmpfs -o ro x", DIRECTORY),
     "noexec": ("mounted -t tmpfs -o noexec x", DIRECTORY),
     "full disk": ("mounted -t tmpfs -o size=64k x", "set TORCH_EXTENSIONS_DIR and TMPDIR"),
@@ -756,6 +858,9 @@ PROCESSES = {
     "macOS": ("FIRST='import torch; sys.platform = \"darwin\"'", "needs Linux"),
     "PyTorch 2.9": ("FIRST='import torch; torch.__version__ = \"2.9.1\"'", "pip install -U torch"),
     "newer PyTorch": (f"FIRST='import torch; del {PRIVATE}'", WORKS),
+    "few files": (LIMIT.format("NOFILE", 9), "Too many open files"),
+    "stderr is full": ("exec 2> /dev/full", WORKS),
+    "1 and 2 are closed": ("exec >&- 2>&-", WORKS),
     "stderr is None": ("FIRST='sys.stderr = None'", WORKS),
 }
 START_UP = COMPILERS | TOOLKITS | CACHES | PROCESSES
