@@ -667,6 +667,7 @@ def start(*args, cache, before=(), **env):
     own |= {"TORCH_EXTENSIONS_DIR": cache, "TMPDIR": cache.parent, **env}
     env = {name: str(v) for name, v in {**os.environ, **own}.items() if v is not None}
     options = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"env": env}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # if CI ignores it
     return subprocess.Popen([*before, sys.executable, *args], cwd=cache, text=True, **options)
 
 
