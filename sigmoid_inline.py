@@ -1130,7 +1130,7 @@ def max_error_ulp(x, call=None):
     info, worst = torch.finfo(x.dtype), 0.0
     for y, block in zip(y.reshape(-1).split(1 << 20), x.reshape(-1).split(1 << 20)):
         exact = block.double()
-        exact = torch.where(exact < -40, exact.exp(), torch.sigmoid(exact))  # which is 0 below -709
+        exact = torch.where(exact < -40, exact.exp(), _torch_sigmoid(exact))  # that is 0 below -709
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
         error = (y.double() - exact).abs_().div_(ulp)
