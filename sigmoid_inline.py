@@ -92,7 +92,7 @@ _torch_sigmoid = getattr(torch.sigmoid, "_torch_sigmoid", torch.sigmoid)  # of a
 torch.overrides.get_overridable_functions()
 
 
-def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as an argument
+def sigmoid(input, *, out=None):
     """torch.sigmoid(input), at the memory limit: with its shape, strides, dtype and exceptions.
 
     The error is at most 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
@@ -108,7 +108,7 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
     - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
       8 dimensions (on the GPU 3) that do not merge.
     """
-    if more or is_dynamo_compiling():
+    if is_dynamo_compiling():
         y = None
     elif profiler._is_profiler_enabled:
         with _RecordFunctionFast("sigmoid_inline", [input]):
@@ -118,11 +118,11 @@ def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as 
     if y is not None:
         return y
     if out is None:
-        return _torch_sigmoid(input, *more)  # a TypeError where there is more
-    return _torch_sigmoid(input, *more, out=out)
+        return _torch_sigmoid(input)
+    return _torch_sigmoid(input, out=out)
 
 
-sigmoid._torch_sigmoid = _torch_sigmoid
+sigmoid._torch_sigmoid = sigmoid.__wrapped__ = _torch_sigmoid  # else make_fx counts `out` too
 with contextlib.suppress(AttributeError):  # private names
     # torch.jit.script cannot compile it and takes it for the operator: by its id, which must stay.
     torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
@@ -716,7 +716,7 @@ PyObject* THPVariable_Wrap(const at::TensorBase&);
 extern PyObject* THPVariableClass;  // torch.Tensor
 extern PyObject* ParameterClass;    // torch.nn.Parameter
 
-using at::TensorBase;
+using at::Tensor;
 using c10::DispatchKeySet;
 using Key = c10::DispatchKey;
 
@@ -730,11 +730,11 @@ bool is_tensor(PyObject* object) {
   return type == THPVariableClass || type == ParameterClass;
 }
 
-TensorBase tensor_of(PyObject* object) {
+Tensor tensor_of(PyObject* object) {
   static PyObject* const name = PyUnicode_InternFromString("_cdata");  // the TensorImpl's address
   PyObject* const number = PyObject_GetAttr(object, name);
   using Impl = c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
-  TensorBase x(Impl::reclaim_copy(static_cast<c10::TensorImpl*>(PyLong_AsVoidPtr(number))));
+  Tensor x(Impl::reclaim_copy(static_cast<c10::TensorImpl*>(PyLong_AsVoidPtr(number))));
   Py_DecRef(number);
   return x;
 }
@@ -743,7 +743,7 @@ TensorBase tensor_of(PyObject* object) {
 // let sigmoid fall through, by the keys of tensor and thread from which the dispatcher chooses: no
 // mode, transform, tracer, subclass, negative view, other layout; nor a tangent of forward-mode AD.
 // A kernel that others have registered over PyTorch's own is not seen.
-bool is_plain(const TensorBase& x) {
+bool is_plain(const Tensor& x) {
   const auto thread = c10::impl::tls_local_dispatch_key_set();
   const DispatchKeySet keys = (x.key_set() | thread.included_) - thread.excluded_;
   const DispatchKeySet safe({Key::CPU, Key::CUDA, Key::BackendSelect, Key::ADInplaceOrView,
@@ -752,33 +752,38 @@ bool is_plain(const TensorBase& x) {
          !x.unsafeGetTensorImpl()->_fw_grad(0, x).defined();
 }
 
-bool is_recorded(const TensorBase& x) {
+bool is_recorded(const Tensor& x) {
   return x.requires_grad() && c10::GradMode::is_enabled() &&
          !c10::impl::tls_local_dispatch_key_set().excluded_.has(Key::AutogradFunctionality);
 }
 
-bool has_kernel(const TensorBase& x) {
+bool has_kernel(const Tensor& x) {
   const auto type = x.scalar_type();
   const bool computed = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
                         (type == at::kHalf && x.is_cuda());
   return computed && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0;
 }
 
+int64_t most_dims(const Tensor& x) { return x.is_cuda() ? kMaxGpuDims : kMaxDims; }
+
 // What a call needs to know of its input's layout.
 struct Plan {
-  std::vector<int64_t> out_strides;
+  at::DimVector out_strides;
   View view;
 
   // Returns false where more dimensions remain than a kernel takes.
-  bool make(const TensorBase& x) {
+  bool make(const Tensor& x) {
     const auto sizes = x.sizes(), strides = x.strides();
     // As torch.sigmoid's output: contiguous or channels-last where x is that, else as x preserves.
+    view.numel = x.numel();
     if (x.is_contiguous()) {
-      out_strides = at::IntArrayRef(c10::contiguous_strides(sizes)).vec();
+      out_strides = c10::contiguous_strides(sizes);
+      view.sizes[0] = view.numel;
+      return true;
     } else if (x.is_contiguous(at::MemoryFormat::ChannelsLast)) {
       out_strides = c10::get_channels_last_strides_2d(sizes);
     } else if (x.is_non_overlapping_and_dense()) {
-      out_strides = strides.vec();
+      out_strides = strides;
     } else {
       out_strides = at::infer_dense_strides(sizes, strides);
     }
@@ -788,7 +793,6 @@ struct Plan {
     }
     std::sort(order.begin(), order.end(),
               [&](int64_t a, int64_t b) { return out_strides[a] < out_strides[b]; });
-    view.numel = x.numel();
     for (const int64_t d : order) {
       int last = view.ndim - 1;
       if (strides[d] == view.sizes[last] * view.strides[last]) {  // neighbours merge
@@ -796,7 +800,7 @@ struct Plan {
         continue;
       }
       if (view.sizes[last] != 1) last = view.ndim++;  // else the first takes its place
-      if (last == (x.is_cuda() ? kMaxGpuDims : kMaxDims)) return false;
+      if (last == most_dims(x)) return false;
       view.sizes[last] = sizes[d];
       view.strides[last] = strides[d];
     }
@@ -806,7 +810,7 @@ struct Plan {
 
 // Whether the kernel may write to `out`: it is as a new result would be, autograd would not record
 // the writing, and it shares no memory with x or is x.
-bool takes_out(const TensorBase& out, const TensorBase& x, const Plan& plan) {
+bool takes_out(const Tensor& out, const Tensor& x, const Plan& plan) {
   return out.device() == x.device() && out.scalar_type() == x.scalar_type() &&
          out.sizes() == x.sizes() && out.strides() == plan.out_strides && is_plain(out) &&
          !is_recorded(out) && !out.is_inference() &&
@@ -817,20 +821,22 @@ bool takes_out(const TensorBase& out, const TensorBase& x, const Plan& plan) {
 // Computes into `y`, or into a new tensor where that is undefined. Its memory comes as
 // torch.sigmoid's does: at::empty_strided costs 0.6 to 0.9 us more, and fills it in deterministic
 // mode. Throws where there is no memory, the data of x was freed, or no kernel starts.
-TensorBase compute(const TensorBase& x, const Plan& plan, TensorBase y) {
+Tensor compute(const Tensor& x, const Plan& plan, Tensor y) {
   const auto type = x.scalar_type();
   const void* const in = x.const_data_ptr();
   const bool fresh = !y.defined();
   bool computed = false;
   if (x.is_cpu()) {
-    if (fresh) y = at::detail::empty_strided_cpu(x.sizes(), plan.out_strides, type);
+    if (fresh) y = Tensor(at::detail::empty_strided_cpu(x.sizes(), plan.out_strides, type));
     computed = compute_on_cpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, fresh);
   }
 #if HAS_CUDA
   if (x.is_cuda()) {
     const auto gpu = x.get_device();
     void* stream = nullptr;
-    if (fresh) y = at::detail::empty_strided_cuda(x.sizes(), plan.out_strides, type, x.device());
+    if (fresh) {
+      y = Tensor(at::detail::empty_strided_cuda(x.sizes(), plan.out_strides, type, x.device()));
+    }
     computed = !aoti_torch_get_current_cuda_stream(gpu, &stream) &&
                launch_on_gpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, gpu, stream);
   }
@@ -844,10 +850,10 @@ TensorBase compute(const TensorBase& x, const Plan& plan, TensorBase y) {
 constexpr DispatchKeySet kBelowAutograd(Key::CustomRNGKeyId);
 
 void below_autograd(StableIValue* stack, uint64_t, uint64_t) {
-  std::unique_ptr<at::Tensor> x(reinterpret_cast<at::Tensor*>(stack[0]));  // it is ours to free
+  std::unique_ptr<Tensor> x(reinterpret_cast<Tensor*>(stack[0]));  // it is ours to free
   Plan plan;
   TORCH_CHECK(plan.make(*x));
-  *x = at::Tensor(compute(*x, plan, {}));
+  *x = compute(*x, plan, {});
   stack[0] = reinterpret_cast<StableIValue>(x.release());
 }
 
@@ -864,17 +870,19 @@ bool register_below_autograd() {
 const bool can_record = register_below_autograd();
 
 // sigmoid(x), in `out` where that is defined; undefined where torch.sigmoid has to take the call.
-TensorBase call(const TensorBase& x, const TensorBase& out) {
+Tensor call(const Tensor& x, const Tensor& out) {
+  if (!is_plain(x) || !has_kernel(x)) return {};
   Plan plan;
-  if (!is_plain(x) || !has_kernel(x) || !plan.make(x)) return {};
   if (is_recorded(x)) {
-    if (!can_record || out.defined()) return {};
+    const bool fits = x.dim() <= most_dims(x) || plan.make(x);
+    if (!can_record || out.defined() || !fits) return {};
     const DispatchKeySet kernels({Key::CPU, Key::CUDA, Key::AutogradFunctionality});
-    return at::_ops::sigmoid::redispatch((x.key_set() & kernels) | kBelowAutograd, at::Tensor(x));
+    return at::_ops::sigmoid::redispatch((x.key_set() & kernels) | kBelowAutograd, x);
   }
+  if (!plan.make(x)) return {};
   if (!out.defined()) return compute(x, plan, {});
   if (!takes_out(out, x, plan)) return {};
-  TensorBase y = compute(x, plan, out);
+  Tensor y = compute(x, plan, out);
   y.unsafeGetTensorImpl()->bump_version();
   return y;
 }
@@ -885,8 +893,8 @@ PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t nargs) 
   if (nargs < 1 || !is_tensor(arguments[0]) || (into && !is_tensor(arguments[1])) ||
       at::impl::torch_function_mode_enabled())
     return Py_NewRef(&_Py_NoneStruct);
-  const TensorBase x = tensor_of(arguments[0]), out = into ? tensor_of(arguments[1]) : TensorBase();
-  TensorBase y;
+  const Tensor x = tensor_of(arguments[0]), out = into ? tensor_of(arguments[1]) : Tensor();
+  Tensor y;
   struct _ts* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
   try {
     y = call(x, out);
