@@ -1109,7 +1109,6 @@ _sigmoid = _load()
 
 # Errors lie below these, in ulp. float64's reference, torch.sigmoid, is itself off by up to 2.
 _BOUND_ULP = {"float32": 1, "bfloat16": 0.5, "float16": 0.5, "float64": 3}
-_GRAPH_CALLS = 32
 _ABOUT = """Checks sigmoid against float64 and times it beside torch.sigmoid: in 25 s, or
 with --sweep in 2 minutes a data type. Example: --dtype float32 bfloat16
 
@@ -1120,29 +1119,30 @@ bars   are speeds, and the fastest of a row is full: # is torch.sigmoid, + what
        sigmoid gains, - what it loses, | a copy of a dense tensor of this size"""
 
 
-def _over_ranks(values, operation, device):
-    """Each of the numbers as the "MAX" or "SUM" over torchrun's ranks."""
-    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+def _over_ranks(number, operation, device):
+    """The "MAX" or the "SUM" of a number over torchrun's ranks."""
+    tensor = torch.tensor(number, dtype=torch.float64, device=device)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(tensor, getattr(torch.distributed.ReduceOp, operation))
-    return tensor.tolist()
+    return tensor.item()
 
 
 def max_error_ulp(x, call=None):
     """Largest error of sigmoid(x), or of call(), in units in the last place, on any rank: against
     torch.sigmoid in float64, so that less than 0.5 is correctly rounded; inf: only one is NaN."""
     torch.full_like(x, float("nan"))  # freed at once, for the output: what is not written shows
-    y, x = (call or functools.partial(sigmoid, x))().detach(), x.detach()
+    y = sigmoid(x) if call is None else call()
     info, worst = torch.finfo(x.dtype), 0.0
-    for y, block in zip(y.reshape(-1).split(1 << 20), x.reshape(-1).split(1 << 20)):
-        exact = block.double()
+    blocks = (tensor.detach().reshape(-1).split(1 << 20) for tensor in (y, x))
+    for y, x_block in zip(*blocks):
+        exact = x_block.double()
         exact = torch.where(exact < -40, exact.exp(), _torch_sigmoid(exact))  # that is 0 below -709
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
         error = (y.double() - exact).abs_().div_(ulp)
         error[exact.isnan() & y.isnan()] = 0
         worst = max(worst, error.nan_to_num_(nan=float("inf")).max().item())
-    return _over_ranks([worst], "MAX", x.device)[0]
+    return _over_ranks(worst, "MAX", x.device)
 
 
 def measure(contenders, device, trials, calls=1, seconds=2):
@@ -1151,36 +1151,29 @@ def measure(contenders, device, trials, calls=1, seconds=2):
     Every other round goes backwards. On a GPU by events on the current stream, which never idles;
     on a CPU by a wall clock, and no round starts after `seconds`. Returns {name: [us of a call]}.
     """
-    cuda, end = device.type == "cuda", time.perf_counter() + seconds
-    spans = {name: [] for name in contenders}
-    event = functools.partial(torch.cuda.Event, enable_timing=True)
-    stream = torch.cuda.current_stream() if cuda else None
-    stamp = (lambda: stream.record_event(event())) if cuda else time.perf_counter
+    names, end = list(contenders), time.perf_counter() + seconds
+    spans = {name: [] for name in names}
+    stamp, us = time.perf_counter, lambda start, stop: (stop - start) * 1e6
+    if device.type == "cuda":
+        stream, end = torch.cuda.current_stream(), float("inf")
+        stamp = lambda: stream.record_event(torch.cuda.Event(enable_timing=True))
+        us = lambda start, stop: start.elapsed_time(stop) * 1e3
     for done in range(3 + trials):
-        if done > 3 and not cuda and stamp() > end:
+        if done > 3 and time.perf_counter() > end:
             break
-        for name in list(contenders)[:: -1 if done % 2 else 1]:
+        for name in names:
             start = stamp()
             for _ in range(calls):
                 contenders[name]()
             spans[name].append((start, stamp()))
-    if cuda:
+        names.reverse()
+    if device.type == "cuda":
         stream.synchronize()
-    us = (lambda a, b: a.elapsed_time(b) * 1e3) if cuda else (lambda a, b: (b - a) * 1e6)
-    return {name: [us(*span) / calls for span in spans[name][3:]] for name in spans}
-
-
-def _replay(function):
-    """A function that replays _GRAPH_CALLS calls of `function` from one CUDA graph."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(_GRAPH_CALLS):
-            function()
-    return graph.replay
+    return {name: [us(*span) / calls for span in spans[name][3:]] for name in contenders}
 
 
 def _first(x, trials):
-    """{contender: microseconds} of the first call in a process, on a dense tensor as x."""
+    """As `measure`, the first call in each of six processes at most, on a dense tensor as x."""
     code = f"""import runpy, sys, time, torch
 x = torch.rand({x.numel()}, dtype={x.dtype})
 call = {{"sigmoid": runpy.run_path({__file__!r})["sigmoid"], "torch.sigmoid": torch.sigmoid}}
@@ -1188,106 +1181,118 @@ time.sleep(3)  # until all have started, and a virtual machine has given free me
 for name in sys.stdin:
     start, y = time.perf_counter(), call[name](x)
     print((time.perf_counter() - start) * 1e6)"""
-    times, pipe = {"sigmoid": [], "torch.sigmoid": []}, subprocess.PIPE
-    names = [*times, *reversed(times)] * min(trials, 3)
-    start = functools.partial(subprocess.Popen, [sys.executable, "-c", code], text=True)
-    processes = [start(stdin=pipe, stdout=pipe, start_new_session=True) for _ in names[::2]]
+    times = {"sigmoid": [], "torch.sigmoid": []}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    names = [*times, *reversed(times), *times][: 2 * trials]
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in names]
     for name, process in zip(names, processes):
         times[name].append(float(process.communicate(name)[0]))
     return times
 
 
 def _cases(args, dtype):
-    """Yields (runs, name, x, way) of every case: way(f, x())() is timed in loops, for f = sigmoid
-    and torch.sigmoid; without a way f(x()) is, and its bytes are counted. `runs` show it: G and C
-    by default on a GPU and a CPU, H with --shape, S with --sweep.
-    """
+    """{case: (make, way)} of this run: make() is the input x, and way(f, x)() is timed in loops for
+    f = sigmoid and torch.sigmoid; without a way f(x) is, and its bytes are counted."""
     call, rand = functools.partial, functools.partial(torch.rand, device=args.device, dtype=dtype)
-    out = lambda f, x: call(f, x, out=torch.empty_like(x))
-    module = lambda f, x: call(ModelNew() if f is sigmoid else torch.nn.Sigmoid(), x)
-    train = lambda f, x: lambda: (y := f(x), torch.autograd.grad(y, x, y.detach()))[0]
-    leaf = lambda x: lambda: x().requires_grad_()
-    largest, shape = args.room.bit_length() - 1, (args.rows, args.shape[1])
+    shape = f"{_over_ranks(args.rows, 'SUM', args.device):.0f} x {args.columns}"
+    large = call(rand, args.rows, args.columns)
+    default = {shape: (large, None)}
+    if args.shape or args.ranks > 1:
+        return default
+    largest = args.room.bit_length() - 1
+    sizes = sorted({*range(10, largest, 2), 21, 23, largest})
+    sweep = {f"2^{e}": (call(rand, 1 << e), None) for e in sizes}
     n = 1 << min(largest - 2, 28)
     nhwc = (n >> 20, 128, 128, 64)
-    name = f"{_over_ranks(shape[:1], 'SUM', args.device)[0]:.0f} x {shape[1]}"
-    yield "GCH", name, lambda: rand(shape), None
-    yield "C", f"{name}, bfloat16", lambda: rand(shape, dtype=torch.bfloat16), None
-    for e in sorted({*range(10, largest, 2), 21, 23, largest}):
-        yield "S", f"2^{e}", lambda: rand(1 << e), None
-    for runs, recorded_runs, name, x in (
-        ("GCS", "GS", "half of rows of 8192", lambda: rand(n // 4096, 8192).chunk(2, -1)[1]),
-        ("S", "", "half of rows of 66", lambda: rand(n // 33, 66).chunk(2, -1)[1]),
-        ("GS", "S", "channels last, cropped", lambda: rand(nhwc)[:, 1:-1, 1:-1].movedim(3, 1)),
-        ("S", "", "expanded row", lambda: rand(1, 4096).expand(n // 4096, 4096)),
-        ("S", "", "x[1:]", lambda: rand(n)[1:]),
-        ("GS", "", "x[::2]", lambda: rand(2 * n)[::2]),
-        ("S", "S", "x[:, 4:] of rows of 85", lambda: rand(n // 85, 85)[:, 4:]),
-        ("GS", "", "x[:, :2] of rows of 85", lambda: rand(n // 85, 85)[:, :2]),
+    leaf = lambda make: lambda: make().requires_grad_()
+    train = lambda f, x: lambda: (y := f(x), torch.autograd.grad(y, x, y.detach()))[0]
+    for view, is_trained, make in (
+        ("half of rows of 8192", True, lambda: rand(n // 4096, 8192).chunk(2, -1)[1]),
+        ("half of rows of 66", False, lambda: rand(n // 33, 66).chunk(2, -1)[1]),
+        ("channels last, cropped", True, lambda: rand(nhwc)[:, 1:-1, 1:-1].movedim(3, 1)),
+        ("expanded row", False, lambda: rand(1, 4096).expand(n // 4096, 4096)),
+        ("x[1:]", False, lambda: rand(n)[1:]),
+        ("x[::2]", False, lambda: rand(2 * n)[::2]),
+        ("x[:, 4:] of rows of 85", True, lambda: rand(n // 85, 85)[:, 4:]),
+        ("x[:, :2] of rows of 85", False, lambda: rand(n // 85, 85)[:, :2]),
     ):
-        yield runs, name, x, None
-        yield recorded_runs, f"recorded {name}", leaf(x), None
-        yield recorded_runs and "S", f"fwd+bwd {name}", leaf(x), train
+        sweep[view] = make, None
+        if is_trained:
+            sweep[f"recorded {view}"] = leaf(make), None
+            sweep[f"fwd+bwd {view}"] = leaf(make), train
+    module = lambda f, x: call(ModelNew() if f is sigmoid else torch.nn.Sigmoid(), x)
+    out = lambda f, x: call(f, x, out=torch.empty_like(x))
     for e in (0, 10, 16, 20, 22, 23):
-        x, default = functools.partial(rand, 1 << e), "GC" * (e == 10)
-        yield f"S{default}", f"one eager call, 2^{e}", x, call
-        yield "S", f"one ModelNew()(x), 2^{e}", x, module
-        yield "S", f"one call on a view, 2^{e}", lambda: rand(1 << e, 2)[:, 0], call
-        yield "S", f"one call with out=, 2^{e}", x, out
-        yield "S", f"one recorded call, 2^{e}", leaf(x), call
-        yield f"S{default[:1]}", f"one training step, 2^{e}", leaf(x), train
+        make = call(rand, 1 << e)
+        sweep[f"one eager call, 2^{e}"] = make, call
+        sweep[f"one ModelNew()(x), 2^{e}"] = make, module
+        sweep[f"one call on a view, 2^{e}"] = lambda n=1 << e: rand(n, 2)[:, 0], call
+        sweep[f"one call with out=, 2^{e}"] = make, out
+        sweep[f"one recorded call, 2^{e}"] = leaf(make), call
+        sweep[f"one training step, 2^{e}"] = leaf(make), train
+    if args.sweep:
+        return sweep
+    half, eager = "half of rows of 8192", "one eager call, 2^10"
+    if args.cuda:
+        views = "channels last, cropped", "x[::2]", "x[:, :2] of rows of 85"
+        picked = half, f"recorded {half}", *views, eager, "one training step, 2^10"
+        return default | {case: sweep[case] for case in picked}
+    default[f"{shape}, bfloat16"] = call(large, dtype=torch.bfloat16), None
+    default |= {half: sweep[half], eager: sweep[eager]}
     if "__file__" in globals() and sys.executable:
-        yield "C", "first call of a process, 2^24", call(rand, 1 << 24), call
+        default["first call of a process, 2^24"] = call(rand, 1 << 24), call
+    return default
 
 
-def _row(args, case, x, way):
-    """Checks, times and prints a case. Returns (its error in ulp, [(ratio, text)]), without a ratio
-    where no kernel takes it."""
-    call, graph_calls, taken = way or functools.partial, 1, _sigmoid(x) is not None
-    error = max_error_ulp(x, call(sigmoid, x))
+def _row(args, case, x, way, ratios, errors):
+    """Checks, times and prints a case, and notes its ratio and error where a kernel takes it."""
+    call, dtype, graph_calls = way or functools.partial, str(x.dtype)[6:], 1
     timed = {"sigmoid": call(sigmoid, x), "torch.sigmoid": call(_torch_sigmoid, x)}
+    error = max_error_ulp(x, timed["sigmoid"])
     calls = max(1, min(100, (1 << (30 if args.cuda else 22)) // x.numel())) if way else 1
     if not way:
         timed["copy"] = x.detach().contiguous().clone
         if args.cuda and x.numel() <= 1 << 24 and not x.requires_grad:
-            timed, graph_calls = {name: _replay(timed[name]) for name in timed}, _GRAPH_CALLS
+            graph_calls = 32
+            for name, function in timed.items():
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    for _ in range(graph_calls):
+                        function()
+                timed[name] = graph.replay
     first = case.startswith("first")
     times = _first(x, args.trials) if first else measure(timed, x.device, args.trials, calls)
     quartiles = [statistics.quantiles(us * 2, n=4) for us in times.values()]
-    medians = [median / graph_calls for _, median, _ in quartiles]
+    medians = [_over_ranks(median / graph_calls, "MAX", x.device) for _, median, _ in quartiles]
     differ = len(times["sigmoid"]) < 3 or any(c - a > 0.1 * b for a, b, c in quartiles[:2])
-    *medians, differ = _over_ranks([*medians, differ], "MAX", x.device)
-    (moved,) = _over_ranks([2 * x.numel() * x.itemsize], "SUM", x.device)
+    moved = _over_ranks(2 * x.numel() * x.itemsize, "SUM", x.device)
+    speed = f"{medians[0]:.1f} us" if way else f"{moved / medians[0] / 1e3:.0f} GB/s"
+    ratio, shown = medians[1] / medians[0], "torch"
+    mark = "~" if _over_ranks(differ, "MAX", x.device) else ""
+    if _sigmoid(x) is not None:
+        shown = mark + f"{ratio:.3f}"[:5] + "x"
+        label = f"{dtype}, {case}" if len(args.dtype) > 1 else case
+        ratios.append((ratio, f"{shown} ({label})"))
+        errors.append((error, dtype, case))
     ours, theirs, *copy = (round(27 * min(medians) / us) for us in medians)
     bar = "#" * min(ours, theirs) + "+" * (ours - theirs) + "-" * (theirs - ours)
     for at in copy:
-        bar = f"{bar:{at}}"[:at] + "|" + bar[at:]
-    ratio = medians[1] / medians[0]
-    shown = ("~" if differ else "") + f"{ratio:.3f}"[:5] + "x" if taken else "torch"
-    speed = f"{medians[0]:.1f} us" if way else f"{moved / medians[0] / 1e3:.0f} GB/s"
+        bar = bar[:at].ljust(at) + "|" + bar[at:]
     print(f"{case:31}{shown:>8}{speed:>12} {bar}", flush=True)
-    label = f"{str(x.dtype)[6:]}, {case}" if args.dtype[1:] else case
-    return error, [(ratio, f"{shown} ({label})")] * taken
-
-
-class _Refusal(ValueError):
-    """An option that cannot be; a notebook shows the line alone."""
-
-    def _render_traceback_(self, *_):
-        return [str(self)]
 
 
 def _parse(argv):
     """The options, completed by what the machine has and by torchrun's environment."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "sigmoid_inline.py", description=_ABOUT, formatter_class=formatter, add_help=False
-    )
+    parser = argparse.ArgumentParser("sigmoid_inline.py", description=_ABOUT, add_help=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
     def refuse(message):
         if _IS_COMMAND:
             parser.exit(2, f"{parser.prog}: error: {message}\n")
-        raise _Refusal(f"sigmoid_inline: {message}") from None
+        refusal = ValueError(f"sigmoid_inline: {message}")
+        refusal._render_traceback_ = lambda *_: [str(refusal)]  # a notebook shows the line alone
+        raise refusal from None
 
     parser.error, add = refuse, parser.add_argument
     dtypes = {"choices": _BOUND_ULP, "default": ["float32"], "metavar": "T", "help": "%(choices)s"}
@@ -1300,32 +1305,30 @@ def _parse(argv):
     args = parser.parse_args(argv)
     if args.help:
         return parser.print_help()
-    env = os.environ if "TORCHELASTIC_RUN_ID" in os.environ else {}  # torchrun's
-    own = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    args.rank, args.ranks, local_rank = map(int, map(env.get, own, (0, 1, 0)))
-    args.cuda = (args.device or ("cuda" if torch.cuda.is_available() else "cpu")) == "cuda"
-    gpus, alone = torch.cuda.device_count(), args.shape or args.ranks > 1
-    if args.cuda and local_rank >= gpus:
+    torchrun = os.environ if "TORCHELASTIC_RUN_ID" in os.environ else {}
+    args.rank, args.ranks = int(torchrun.get("RANK", 0)), int(torchrun.get("WORLD_SIZE", 1))
+    gpus, gpu = torch.cuda.device_count(), int(torchrun.get("LOCAL_RANK", 0))
+    args.cuda = args.device == "cuda" if args.device else torch.cuda.is_available()
+    args.device = torch.device("cuda", gpu) if args.cuda else torch.device("cpu")
+    rows, args.columns = args.shape or (4096 if args.cuda else 256, 393216)
+    if args.cuda and gpu >= gpus:
         refuse(f"rank {args.rank} has no GPU" if gpus else "no GPU is visible to PyTorch")
-    if args.sweep and alone:
+    if args.sweep and (args.shape or args.ranks > 1):
         refuse("--sweep has shapes of its own and runs in one process")
-    args.run = "S" if args.sweep else "H" if alone else "G" if args.cuda else "C"
-    args.device = torch.device("cuda", local_rank) if args.cuda else torch.device("cpu")
-    rows, columns = args.shape = args.shape or [4096 if args.cuda else 256, 393216]
-    if rows < args.ranks or columns < 1 or args.trials < 1:
+    if rows < args.ranks or args.columns < 1 or args.trials < 1:
         refuse(f"--shape and --trials are positive, a row for each of {args.ranks} ranks")
     args.room = 1 << 26  # elements
-    args.rows = rows * (args.rank + 1) // args.ranks - rows * args.rank // args.ranks
+    args.rows = (rows + args.rank) // args.ranks  # `rows` are the sum over the ranks
     if args.cuda:  # an input and two outputs fit, of the widest type
         widest = max(getattr(torch, name).itemsize for name in args.dtype)
         args.room = int(0.3 * torch.cuda.mem_get_info(args.device)[0] / widest)
-        args.rows = max(1, min(args.rows, args.room // columns))
+        args.rows = max(1, min(args.rows, args.room // args.columns))
     return args
 
 
 def main(argv=()):
     """As the command with these options; RuntimeError where a result is wrong."""
-    args, ratios, errors = _parse(argv), [], {}
+    args, ratios, errors = _parse(argv), [], []
     if args is None:  # --help was all
         return
     with contextlib.ExitStack() as stack:
@@ -1337,9 +1340,12 @@ def main(argv=()):
             torch.distributed.init_process_group("nccl" if args.cuda else "gloo")
             stack.callback(torch.distributed.destroy_process_group)
         cpu = f"{torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})"
-        text = f"{args.ranks} x " if args.cuda or args.ranks > 1 else ""
-        text += f"{torch.cuda.get_device_name() if args.cuda else cpu}, PyTorch "
-        text += torch.__version__.partition("+")[0] + f", CUDA {torch.version.cuda}" * args.cuda
+        text = f"{torch.cuda.get_device_name() if args.cuda else cpu}, PyTorch "
+        text += torch.__version__.partition("+")[0]
+        if args.cuda or args.ranks > 1:
+            text = f"{args.ranks} x {text}"
+        if args.cuda:
+            text += f", CUDA {torch.version.cuda}"
         print(textwrap.fill(f"{text}, sigmoid_inline {__version__}", 80))
         print(f"medians of up to {args.trials} rounds (~: too different to cite)", flush=True)
         if args.sweep:
@@ -1347,18 +1353,14 @@ def main(argv=()):
         for name in args.dtype:
             dtype, bits = getattr(torch, name), torch.arange(-(1 << 15), 1 << 15).short()
             bits = bits.to(args.device).view(dtype if dtype.itemsize == 2 else torch.bfloat16)
-            special = bits.to(dtype)
-            if _sigmoid(special) is not None:
-                errors[name, "one of all 16-bit numbers"] = max_error_ulp(special)
+            x = bits.to(dtype)
+            if _sigmoid(x) is not None:
+                errors.append((max_error_ulp(x), name, "one of all 16-bit numbers"))
             print(f"\n{name:31}{'ratio':>8}{'speed':>12} # torch + gain - loss | copy", flush=True)
-            for runs, case, x, way in _cases(args, dtype):
-                if args.run in runs:
-                    x = x()
-                    error, found = _row(args, case, x, way)
-                    errors |= {(str(x.dtype)[6:], case): error for _ in found}
-                    ratios += found
+            for case, (make, way) in _cases(args, dtype).items():
+                _row(args, case, make(), way, ratios, errors)
         worst = {}  # of each bound
-        for (name, case), error in errors.items():
+        for error, name, case in errors:
             bound = _BOUND_ULP[name]
             worst[bound] = max(worst.get(bound, 0), error)
             if error >= bound:  # half an ulp is one step below a power of two, and wrong
