@@ -405,8 +405,8 @@ bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int
   if (current != device) cudaSetDevice(device);
   const auto launch_as = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
-    GpuCall<T> call = {to, static_cast<const T*>(in), view, gpu, device, CUstream(stream)};
-    return call.launch_by_unit();
+    const T* const from = static_cast<const T*>(in);
+    return GpuCall<T>{to, from, view, gpu, device, CUstream(stream)}.launch_by_unit();
   };
   bool launched = false;
   if (dtype == Dtype::kFloat) launched = launch_as(static_cast<float*>(out));
@@ -635,14 +635,14 @@ struct CpuCall {
   T* out;
   const T* in;
   const View& view;
-  bool is_new;  // `out` is memory that is freshly mapped
+  bool has_new_pages;  // `out` was mapped for this call
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
     constexpr int64_t stretch = kPopulatedBytes / sizeof(T);
     const int64_t last = std::min(end * kTile, call.view.numel);
     for (int64_t first = begin * kTile, ready = first; first < last; first += kTile) {
-      for (; call.is_new && ready <= first; ready += stretch)
+      for (; call.has_new_pages && ready <= first; ready += stretch)
         populate(call.out + ready, std::min(stretch, last - ready) * sizeof(T));
       compute_tile(call.view, call.in, first, std::min(kTile, last - first), call.out + first);
     }
@@ -656,12 +656,12 @@ struct CpuCall {
   }
 };
 
-// Returns whether it was computed. `is_fresh`: the output was allocated for this call.
-bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view, bool is_fresh) {
+// Returns whether it was computed. `is_new`: the output was allocated for this call.
+bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view, bool is_new) {
   const auto compute_as = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
-    const bool is_new = is_fresh && view.numel * int64_t(sizeof(T)) >= kNewBytes;
-    return CpuCall<T>{to, static_cast<const T*>(in), view, is_new}.compute();
+    const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
+    return CpuCall<T>{to, static_cast<const T*>(in), view, has_new_pages}.compute();
   };
   if (dtype == Dtype::kFloat) return compute_as(static_cast<float*>(out));
   if (dtype == Dtype::kDouble) return compute_as(static_cast<double*>(out));
@@ -759,9 +759,9 @@ bool is_recorded(const Tensor& x) {
 
 bool has_kernel(const Tensor& x) {
   const auto type = x.scalar_type();
-  const bool computed = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
+  const bool is_known = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
                         (type == at::kHalf && x.is_cuda());
-  return computed && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0;
+  return is_known && (x.is_cuda() ? HAS_CUDA : HAS_CPU) && x.numel() > 0;
 }
 
 int64_t most_dims(const Tensor& x) { return x.is_cuda() ? kMaxGpuDims : kMaxDims; }
@@ -821,27 +821,27 @@ bool takes_out(const Tensor& out, const Tensor& x, const Plan& plan) {
 // Computes into `y`, or into a new tensor where that is undefined. Its memory comes as
 // torch.sigmoid's does: at::empty_strided costs 0.6 to 0.9 us more, and fills it in deterministic
 // mode. Throws where there is no memory, the data of x was freed, or no kernel starts.
-Tensor compute(const Tensor& x, const Plan& plan, Tensor y) {
+Tensor run_kernel(const Tensor& x, const Plan& plan, Tensor y) {
   const auto type = x.scalar_type();
   const void* const in = x.const_data_ptr();
-  const bool fresh = !y.defined();
-  bool computed = false;
+  const bool is_new = !y.defined();
+  bool done = false;
   if (x.is_cpu()) {
-    if (fresh) y = Tensor(at::detail::empty_strided_cpu(x.sizes(), plan.out_strides, type));
-    computed = compute_on_cpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, fresh);
+    if (is_new) y = Tensor(at::detail::empty_strided_cpu(x.sizes(), plan.out_strides, type));
+    done = compute_on_cpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, is_new);
   }
 #if HAS_CUDA
   if (x.is_cuda()) {
     const auto gpu = x.get_device();
     void* stream = nullptr;
-    if (fresh) {
+    if (is_new) {
       y = Tensor(at::detail::empty_strided_cuda(x.sizes(), plan.out_strides, type, x.device()));
     }
-    computed = !aoti_torch_get_current_cuda_stream(gpu, &stream) &&
-               launch_on_gpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, gpu, stream);
+    done = !aoti_torch_get_current_cuda_stream(gpu, &stream) &&
+           launch_on_gpu(Dtype(type), y.mutable_data_ptr(), in, plan.view, gpu, stream);
   }
 #endif
-  TORCH_CHECK(computed);
+  TORCH_CHECK(done);
   return y;
 }
 
@@ -849,12 +849,12 @@ Tensor compute(const Tensor& x, const Plan& plan, Tensor y) {
 // below it: ours, registered for aten::sigmoid under a key that PyTorch itself does not use.
 constexpr DispatchKeySet kBelowAutograd(Key::CustomRNGKeyId);
 
-void below_autograd(StableIValue* stack, uint64_t, uint64_t) {
-  std::unique_ptr<Tensor> x(reinterpret_cast<Tensor*>(stack[0]));  // it is ours to free
+void below_autograd(StableIValue* values, uint64_t, uint64_t) {
+  std::unique_ptr<Tensor> x(reinterpret_cast<Tensor*>(values[0]));  // it is ours to free
   Plan plan;
   TORCH_CHECK(plan.make(*x));
-  *x = compute(*x, plan, {});
-  stack[0] = reinterpret_cast<StableIValue>(x.release());
+  *x = run_kernel(*x, plan, {});
+  values[0] = reinterpret_cast<StableIValue>(x.release());
 }
 
 bool register_below_autograd() {
@@ -870,19 +870,19 @@ bool register_below_autograd() {
 const bool can_record = register_below_autograd();
 
 // sigmoid(x), in `out` where that is defined; undefined where torch.sigmoid has to take the call.
-Tensor call(const Tensor& x, const Tensor& out) {
+Tensor try_sigmoid(const Tensor& x, const Tensor& out) {
   if (!is_plain(x) || !has_kernel(x)) return {};
   Plan plan;
   if (is_recorded(x)) {
-    const bool fits = x.dim() <= most_dims(x) || plan.make(x);
+    const bool fits = x.dim() <= most_dims(x) || plan.make(x);  // below_autograd() makes its own
     if (!can_record || out.defined() || !fits) return {};
     const DispatchKeySet kernels({Key::CPU, Key::CUDA, Key::AutogradFunctionality});
     return at::_ops::sigmoid::redispatch((x.key_set() & kernels) | kBelowAutograd, x);
   }
   if (!plan.make(x)) return {};
-  if (!out.defined()) return compute(x, plan, {});
+  if (!out.defined()) return run_kernel(x, plan, {});
   if (!takes_out(out, x, plan)) return {};
-  Tensor y = compute(x, plan, out);
+  Tensor y = run_kernel(x, plan, out);
   y.unsafeGetTensorImpl()->bump_version();
   return y;
 }
@@ -897,7 +897,7 @@ PyObject* python_sigmoid(PyObject*, PyObject* const* arguments, intptr_t nargs) 
   Tensor y;
   struct _ts* const state = PyEval_SaveThread();  // without the GIL, as torch.sigmoid
   try {
-    y = call(x, out);
+    y = try_sigmoid(x, out);
   } catch (...) {  // no memory or freed data, which torch.sigmoid raises again; or a hook's error
   }
   PyEval_RestoreThread(state);
