@@ -6,8 +6,6 @@
 
 import contextlib
 import ctypes
-import decimal
-import functools
 import gc
 import hashlib
 import io
@@ -22,6 +20,7 @@ import sys
 import sysconfig
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from math import inf, nan
 from pathlib import Path
 from pkgutil import resolve_name
@@ -45,7 +44,7 @@ CAPABILITY = torch.backends.cpu.get_cpu_capability()
 ARM = os.uname().machine == "aarch64"
 HAS_CPU_KERNEL = ARM or CAPABILITY in ("AVX2", "AVX512")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-equal = functools.partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
+equal = partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
 
 
 value = lambda request: request.param
@@ -79,13 +78,17 @@ def build(source, directory, *options):
     return str(directory / "library")
 
 
+def ulp_of(exact, dtype):
+    """The unit in the last place of this type at a float64 number."""
+    info = torch.finfo(dtype)
+    return torch.exp2(torch.frexp(exact.clamp(min=info.tiny))[1].double() - 1) * info.eps
+
+
 def error_ulp(y, x):
     """Largest error of `y`, in units of its last place, against torch.sigmoid in float64."""
-    exact, info = torch.sigmoid(x.double()), torch.finfo(y.dtype)
+    exact = torch.sigmoid(x.double())
     assert torch.equal(y.isnan(), exact.isnan())
-    unit = torch.exp2(torch.frexp(exact)[1].double() - 1) * info.eps
-    error = (y.double() - exact).abs() / unit.clamp(min=info.tiny * info.eps)
-    return error.nan_to_num(0).max().item()
+    return ((y.double() - exact).abs() / ulp_of(exact, y.dtype)).nan_to_num(0).max().item()
 
 
 def check(y, x, message=""):
@@ -110,21 +113,15 @@ def numbers(shape, device, dtype):
 
 
 # -- One value has one result, and it is right -----------------------------------------------------
-@functools.cache
+@cache
 def exact_16bit(dtype):
-    """sigmoid of all 65,536 numbers by their bits, rounded once: near a tie by 60 digits, else by
-    float64, which errs by less than 2^-38 ulp of 16 bits."""
-    x = torch.arange(1 << 16).to(torch.int16).view(dtype).double()
-    y = 1 / (1 + torch.exp(-x))
-    exponent = torch.frexp(y.clamp(min=torch.finfo(dtype).smallest_normal))[1].double() - 1
-    ulp = torch.exp2(exponent) * torch.finfo(dtype).eps
-    number = (y / ulp).round()  # of ulps, half to even; all but the sigmoid is exact here
-    near_tie = ((y / ulp - number).abs() - 0.5).abs() < 2**-12
-    with decimal.localcontext(decimal.Context(prec=60)):
-        for n in near_tie.nonzero().flatten().tolist():
-            exact = 1 / (1 + (-decimal.Decimal(x[n].item())).exp()) / decimal.Decimal(ulp[n].item())
-            number[n] = int(exact.to_integral_value(decimal.ROUND_HALF_EVEN))
-    return x.to(dtype), (number * ulp).to(dtype)
+    """All 65,536 numbers by their bits and their sigmoid, rounded once: no result is so near to a tie
+    that float64, which errs by less than 2^-40 ulp of 16 bits, could be on its wrong side."""
+    x = torch.arange(1 << 16).to(torch.int16).view(dtype)
+    y = 1 / (1 + torch.exp(-x.double()))
+    number = y / (ulp := ulp_of(y, dtype))
+    assert (number.frac() - 0.5).abs().nan_to_num(1).min() > 2**-28
+    return x, (number.round() * ulp).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -264,7 +261,7 @@ def test_plain_call_takes_the_kernel(device, dtype, kernel, request):
     cube = torch.ones([4] * (most + 1), device=device, dtype=dtype)
     views = [x, x.t(), x[:, ::2], x[1:], x[0, 0], x[:, :1].expand(6, 9), cube]
     views.append(cube[0][(slice(2),) * most])
-    autocast = functools.partial(torch.autocast, device, torch.bfloat16)
+    autocast = partial(torch.autocast, device, torch.bfloat16)
     request.addfinalizer(lambda: torch.use_deterministic_algorithms(False))
     for mode in (contextlib.nullcontext, torch.no_grad, torch.inference_mode, autocast) * 2:
         with mode():
@@ -345,7 +342,6 @@ overwrite = lambda y: y.detach().zero_()
 enable = "torch._dynamo.compiled_autograd:_enable"
 compiled_autograd = lambda: resolve_name(enable)(torch.compile(backend="eager"))
 module = {sigmoid: nn.Sequential(ModelNew()), torch.sigmoid: nn.Sequential(nn.Sigmoid())}
-partial = functools.partial
 checkpoint = lambda f, x, way=False: ckpt.checkpoint(f, x, use_reentrant=way)
 
 
@@ -410,15 +406,15 @@ into = lambda f, x, out: (y := outcome(f, x, out=out), y is out, out._version)
 make_fx = "torch.fx.experimental.proxy_tensor:make_fx"
 traced = lambda f, x, **options: resolve_name(make_fx)(f, **options)(x).code
 DTENSOR = "torch.distributed.tensor:DTensor.from_local"
-compiled = functools.partial(torch.compile, fullgraph=True, backend="aot_eager", dynamic=True)
+compiled = partial(torch.compile, fullgraph=True, backend="aot_eager", dynamic=True)
 FAKE = "torch._subclasses:FakeTensorMode"
 DISPATCH = "torch.utils._python_dispatch:BaseTorchDispatchMode"
 TWO = "torch.testing._internal.two_tensor:TwoTensor"
 inference, fails = torch.inference_mode, autograd.graph.saved_tensors_hooks(lambda _: 1 / 0, str)
-export = functools.partial(torch.export.export, strict=False)
-trace = functools.partial(torch.jit.trace, check_trace=False)
+export = partial(torch.export.export, strict=False)
+trace = partial(torch.jit.trace, check_trace=False)
 contexts = partial(ckpt.create_selective_checkpoint_contexts, [torch.ops.aten.sigmoid.default])
-selected = functools.partial(ckpt.checkpoint, use_reentrant=False, context_fn=contexts)
+selected = partial(ckpt.checkpoint, use_reentrant=False, context_fn=contexts)
 kinds = lambda script: [node.kind() for node in script.inlined_graph.nodes()]  # none in Python
 times, function_mode = lambda f: lambda z: f(z) * z, "torch.overrides:BaseTorchFunctionMode"
 FLOPS = "torch.utils.flop_counter:FlopCounterMode"
@@ -987,7 +983,7 @@ def test_bad_arguments_are_refused_in_one_line(bad, capsys, monkeypatch):
 def test_rounds_alternate_and_a_row_shows_ratio_and_speeds(monkeypatch, capsys):
     """The fastest of the three fills the bar; `~`: its rounds differ by 10 %, or are too few."""
     order, measure = [], sigmoid_inline.measure
-    functions = {name: functools.partial(order.append, name) for name in "ab"}
+    functions = {name: partial(order.append, name) for name in "ab"}
     assert len(measure(functions, torch.device("cpu"), trials=2)["a"]) == 2
     assert "".join(order) == "abbaabbaab"
     assert len(measure(functions, torch.device("cpu"), 100, seconds=0)["a"]) == 1
