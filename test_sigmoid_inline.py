@@ -1,16 +1,9 @@
-# /// script
-# requires-python = ">=3.10"
-# dependencies = ["torch>=2.10", "ninja", "pytest"]
-# ///
-"""What sigmoid_inline promises, on every device at hand:  pytest  (or  uv run FILE)."""
+"""What sigmoid_inline promises, on every device at hand."""
 
 import contextlib
 import ctypes
-import decimal
-import functools
 import gc
 import hashlib
-import io
 import os
 import pickle
 import random
@@ -22,6 +15,7 @@ import sys
 import sysconfig
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from math import inf, nan
 from pathlib import Path
 from pkgutil import resolve_name
@@ -44,9 +38,9 @@ FITTING_NVCC = NVCC if f"release {(torch.version.cuda or 'x')[:3]}" in NVCC_SAYS
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
 ARM = os.uname().machine == "aarch64"
 HAS_CPU_KERNEL = ARM or CAPABILITY in ("AVX2", "AVX512")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch, on what is deprecated or slow
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-equal = functools.partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
-
+equal = partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
 
 value = lambda request: request.param
 each = lambda name, *values: pytest.fixture(params=values, name=name, ids=str)(value)
@@ -79,13 +73,18 @@ def build(source, directory, *options):
     return str(directory / "library")
 
 
+def ulp_of(exact, dtype):
+    """The unit in the last place of this type at a float64 number."""
+    info = torch.finfo(dtype)
+    return torch.exp2(torch.frexp(exact.clamp(min=info.tiny))[1].double() - 1) * info.eps
+
+
 def error_ulp(y, x):
-    """Largest error of `y`, in units of its last place, against torch.sigmoid in float64."""
-    exact, info = torch.sigmoid(x.double()), torch.finfo(y.dtype)
+    """Largest error of `y`, in units of its last place, against float64."""
+    x = x.double()
+    exact = torch.where(x < -40, x.exp(), torch.sigmoid(x))  # which is 0 below -709
     assert torch.equal(y.isnan(), exact.isnan())
-    unit = torch.exp2(torch.frexp(exact)[1].double() - 1) * info.eps
-    error = (y.double() - exact).abs() / unit.clamp(min=info.tiny * info.eps)
-    return error.nan_to_num(0).max().item()
+    return ((y.double() - exact).abs() / ulp_of(exact, y.dtype)).nan_to_num(0).max().item()
 
 
 def check(y, x, message=""):
@@ -110,21 +109,15 @@ def numbers(shape, device, dtype):
 
 
 # -- One value has one result, and it is right -----------------------------------------------------
-@functools.cache
+@cache
 def exact_16bit(dtype):
-    """sigmoid of all 65,536 numbers by their bits, rounded once: near a tie by 60 digits, else by
-    float64, which errs by less than 2^-38 ulp of 16 bits."""
-    x = torch.arange(1 << 16).to(torch.int16).view(dtype).double()
-    y = 1 / (1 + torch.exp(-x))
-    exponent = torch.frexp(y.clamp(min=torch.finfo(dtype).smallest_normal))[1].double() - 1
-    ulp = torch.exp2(exponent) * torch.finfo(dtype).eps
-    number = (y / ulp).round()  # of ulps, half to even; all but the sigmoid is exact here
-    near_tie = ((y / ulp - number).abs() - 0.5).abs() < 2**-12
-    with decimal.localcontext(decimal.Context(prec=60)):
-        for n in near_tie.nonzero().flatten().tolist():
-            exact = 1 / (1 + (-decimal.Decimal(x[n].item())).exp()) / decimal.Decimal(ulp[n].item())
-            number[n] = int(exact.to_integral_value(decimal.ROUND_HALF_EVEN))
-    return x.to(dtype), (number * ulp).to(dtype)
+    """All 65,536 numbers and their sigmoid, rounded once: none is so near to a tie that float64,
+    which errs by less than 2^-38 ulp of 16 bits, could be on its wrong side."""
+    x = torch.arange(1 << 16).to(torch.int16).view(dtype)
+    y = 1 / (1 + torch.exp(-x.double()))
+    number = y / (ulp := ulp_of(y, dtype))
+    assert (number.frac() - 0.5).abs().nan_to_num(1).min() > 2**-28
+    return x, (number.round() * ulp).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -224,13 +217,11 @@ def test_any_layout_in_every_grad_mode(device, dtype):
         y, recorded = sigmoid(x), sigmoid(leaf)
         check(y, x, message)
         assert equal(under(torch.inference_mode(), sigmoid, x), y) and equal(recorded, y), message
-        assert recorded.stride() == y.stride(), message
-        assert recorded.grad_fn.name() == "SigmoidBackward0", message
+        assert (recorded.stride(), recorded.grad_fn.name()) == (y.stride(), "SigmoidBackward0")
         takes, records = (sigmoid_inline._sigmoid(tensor) is not None for tensor in (x, leaf))
         assert takes == records, message
         taken += takes
-        upstream = torch.randn_like(y)
-        (gradient,) = autograd.grad(recorded, leaf, upstream)
+        (gradient,) = autograd.grad(recorded, leaf, upstream := torch.randn_like(y))
         exact = torch.ops.aten.sigmoid_backward(upstream, y)
         assert equal(gradient, exact) and equal(x, before), message
     has_kernel = device == "cuda" or (HAS_CPU_KERNEL and dtype != torch.float16)
@@ -264,7 +255,7 @@ def test_plain_call_takes_the_kernel(device, dtype, kernel, request):
     cube = torch.ones([4] * (most + 1), device=device, dtype=dtype)
     views = [x, x.t(), x[:, ::2], x[1:], x[0, 0], x[:, :1].expand(6, 9), cube]
     views.append(cube[0][(slice(2),) * most])
-    autocast = functools.partial(torch.autocast, device, torch.bfloat16)
+    autocast = partial(torch.autocast, device, torch.bfloat16)
     request.addfinalizer(lambda: torch.use_deterministic_algorithms(False))
     for mode in (contextlib.nullcontext, torch.no_grad, torch.inference_mode, autocast) * 2:
         with mode():
@@ -339,13 +330,17 @@ def alone(f, x, g):
     return result
 
 
+def late(name):
+    """A function of PyTorch's that may move: where it is missing, its own rows fail, not all."""
+    return lambda *args, **options: resolve_name(f"torch.{name}")(*args, **options)
+
+
 hessian, ddp = autograd.functional.hessian, nn.parallel.DistributedDataParallel
-fully_shard = lambda model, on: resolve_name("torch.distributed.fsdp:fully_shard")(model, mesh=on)
+fully_shard = late("distributed.fsdp:fully_shard")
+with_compiled_autograd = late("_dynamo.compiled_autograd:_enable")
+eagerly = torch.compile(backend="eager")
 overwrite = lambda y: y.detach().zero_()
-enable = "torch._dynamo.compiled_autograd:_enable"
-compiled_autograd = lambda: resolve_name(enable)(torch.compile(backend="eager"))
 module = {sigmoid: nn.Sequential(ModelNew()), torch.sigmoid: nn.Sequential(nn.Sigmoid())}
-partial = functools.partial
 checkpoint = lambda f, x, way=False: ckpt.checkpoint(f, x, use_reentrant=way)
 
 
@@ -384,14 +379,13 @@ RECORDED = {
     "reentrant checkpoint": lambda f, x: gradient(partial(checkpoint, f, way=True), x),
     "autocast": lambda f, x: gradient(f, x, torch.autocast(x.device.type, torch.bfloat16)),
     "overwritten": lambda f, x: (overwrite(y := f(x.requires_grad_())), outcome(y.sum().backward)),
-    "compiled autograd": lambda f, x: under(compiled_autograd(), partial(gradient, f), x),
+    "compiled autograd": lambda f, x: gradient(f, x, with_compiled_autograd(eagerly)),
     "DDP": lambda f, x: alone(f, x, lambda model, _: (ddp(model), x)),
-    "FSDP2": lambda f, x: alone(f, x, lambda model, on: (fully_shard(model, on), x)),
+    "FSDP2": lambda f, x: alone(f, x, lambda model, on: (fully_shard(model, mesh=on), x)),
     "threads": lambda f, x: list(ThreadPoolExecutor(4).map(partial(gradient, f), [x] * 40)),
 }
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", RECORDED)
 def test_what_autograd_records_runs_here(device, way, answers):
     """By PyTorch's own autograd: value, node, gradient and error are as torch.sigmoid's."""
@@ -406,98 +400,84 @@ def on_dual_numbers(f, x):
         return y if isinstance(y, str) else tuple(autograd.forward_ad.unpack_dual(y))
 
 
-into = lambda f, x, out: (y := outcome(f, x, out=out), y is out, out._version)
-make_fx = "torch.fx.experimental.proxy_tensor:make_fx"
-traced = lambda f, x, **options: resolve_name(make_fx)(f, **options)(x).code
-DTENSOR = "torch.distributed.tensor:DTensor.from_local"
-compiled = functools.partial(torch.compile, fullgraph=True, backend="aot_eager", dynamic=True)
-FAKE = "torch._subclasses:FakeTensorMode"
-DISPATCH = "torch.utils._python_dispatch:BaseTorchDispatchMode"
-TWO = "torch.testing._internal.two_tensor:TwoTensor"
-inference, fails = torch.inference_mode, autograd.graph.saved_tensors_hooks(lambda _: 1 / 0, str)
-export = functools.partial(torch.export.export, strict=False)
-trace = functools.partial(torch.jit.trace, check_trace=False)
-contexts = partial(ckpt.create_selective_checkpoint_contexts, [torch.ops.aten.sigmoid.default])
-selected = functools.partial(ckpt.checkpoint, use_reentrant=False, context_fn=contexts)
-kinds = lambda script: [node.kind() for node in script.inlined_graph.nodes()]  # none in Python
-times, function_mode = lambda f: lambda z: f(z) * z, "torch.overrides:BaseTorchFunctionMode"
-FLOPS = "torch.utils.flop_counter:FlopCounterMode"
-
-
-def onnx(f, x):
-    onnx = pytest.importorskip("onnx")
-    torch.onnx.export(module[f], (x,), exported := io.BytesIO(), dynamo=False)
-    return [node.op_type for node in onnx.load_from_string(exported.getvalue()).graph.node]
-
-
 def on_freed_data(f, x):
     """As a CUDA graph's outputs are once a later run has overwritten them."""
-    if not hasattr(torch._C, "_set_storage_access_error_msg"):
-        pytest.skip("needs a PyTorch with CUDA")
-    torch._C._set_storage_access_error_msg(x, "freed")
+    mark = getattr(torch._C, "_set_storage_access_error_msg", None)
+    (mark or pytest.skip("needs a PyTorch with CUDA"))(x, "freed")
     return outcome(f, x), outcome(f, x.requires_grad_())
 
 
+both = lambda f, x: (f(x.clone()), f(x.clone().requires_grad_()))  # plain and recorded
+both_under = lambda mode, f, x: both(partial(under, mode, f), x)
+into = lambda f, x, out: (y := outcome(f, x, out=out), y is out, out._version)
+gated = lambda f: lambda z: f(z) * z
+inference, fails = torch.inference_mode, autograd.graph.saved_tensors_hooks(lambda _: 1 / 0, str)
+export = partial(torch.export.export, strict=False)
+trace = partial(torch.jit.trace, check_trace=False)
+kinds = lambda script: [node.kind() for node in script.inlined_graph.nodes()]  # none in Python
+make_fx = late("fx.experimental.proxy_tensor:make_fx")
+traced = lambda f, x, way="real": make_fx(f, tracing_mode=way)(x).code
+compiled = partial(torch.compile, fullgraph=True, backend="aot_eager", dynamic=True)
+FunctionMode = late("overrides:BaseTorchFunctionMode")
+DispatchMode = late("utils._python_dispatch:BaseTorchDispatchMode")
+FakeTensorMode = late("_subclasses:FakeTensorMode")
+FlopCounterMode = late("utils.flop_counter:FlopCounterMode")
+TwoTensor = late("testing._internal.two_tensor:TwoTensor")
+to_dtensor = late("distributed.tensor:DTensor.from_local")
+contexts = partial(ckpt.create_selective_checkpoint_contexts, [torch.ops.aten.sigmoid.default])
+selected = partial(ckpt.checkpoint, use_reentrant=False, context_fn=contexts)
+
 INTERCEPTED = {
     "jit.trace": lambda f, x: kinds(trace(module[f], x)),
-    "trained trace": lambda f, x: gradient(trace(times(f), x), x),
-    "make_fx": lambda f, x: traced(times(f), x),
-    "make_fx recorded": lambda f, x: traced(times(f), x.requires_grad_()),
-    "make_fx fake": lambda f, x: traced(times(f), x, tracing_mode="fake"),
-    "make_fx of vmap": lambda f, x: traced(func.vmap(f), x),
-    "make_fx of jacfwd": lambda f, x: traced(func.jacfwd(f), x),
+    "trained trace": lambda f, x: gradient(trace(gated(f), x), x),
+    "jit.script": lambda f, x: kinds(torch.jit.script(module[f])),
+    "fx": lambda f, x: torch.fx.symbolic_trace(gated(f)).code,
+    "make_fx": lambda f, x: both(partial(traced, gated(f)), x),
+    "make_fx fake, symbolic": lambda f, x: [traced(gated(f), x, w) for w in ("fake", "symbolic")],
+    "make_fx of transforms": lambda f, x: [traced(g(f), x) for g in (func.vmap, func.jacfwd)],
     "profiled make_fx": lambda f, x: under(torch.profiler.profile(), partial(traced, f), x),
+    "export": lambda f, x: export(module[f], (x,)).graph_module.code,
     "strict export": lambda f, x: export(module[f], (x,), strict=True).graph_module.code,
-    "onnx": onnx,
-    "TorchFunctionMode": lambda f, x: under(resolve_name(function_mode)(), f, x),
-    "recorded in it": lambda f, x: under(resolve_name(function_mode)(), f, x.requires_grad_()),
-    "recorded, dispatch mode": lambda f, x: under(resolve_name(DISPATCH)(), f, x.requires_grad_()),
-    "FlopCounterMode": lambda f, x: under(resolve_name(FLOPS)(display=False), f, x),
+    "compile dynamic": lambda f, x: gradient(compiled(gated(f)), x),
+    "TorchFunctionMode": lambda f, x: both_under(FunctionMode(), f, x),
+    "TorchDispatchMode": lambda f, x: both_under(DispatchMode(), f, x),
+    "FlopCounterMode": lambda f, x: under(FlopCounterMode(display=False), f, x),
+    "FakeTensorMode": lambda f, x: under(FakeTensorMode(allow_non_fake_inputs=True), f, x),
+    "torch.device": lambda f, x: under(torch.device("meta"), f, x),
+    "__torch_function__": lambda f, x: f(torch.masked.masked_tensor(x, x > 0)),
+    "__torch_dispatch__": lambda f, x: f(TwoTensor(x, x + 1)),
+    "DTensor": lambda f, x: alone(f, x, lambda _, on: (f, to_dtensor(x, on))),
+    "selective checkpoint": lambda f, x: selected(f, x.requires_grad_()),
+    "a hook that fails": lambda f, x: outcome(under, fails, f, x.requires_grad_()),
     "functionalize": lambda f, x: func.functionalize(f)(x),
     "jacfwd of jacfwd": lambda f, x: func.jacfwd(func.jacfwd(f))(x),
     "hessian": lambda f, x: func.hessian(lambda z: f(z).sum())(x),
     "jvp of jvp": lambda f, x: func.jvp(lambda z: func.jvp(f, (z,), (x,))[1], (x,), (x,)),
     "vjp": lambda f, x: func.vjp(f, x)[1](x.cos()),
-    "dual numbers, recorded": lambda f, x: on_dual_numbers(f, x.requires_grad_()),
+    "vmap of grad": lambda f, x: func.vmap(func.grad(lambda z: f(z).sum()))(x),
+    "dual numbers": lambda f, x: both(partial(on_dual_numbers, f), x),
+    "dual out": lambda f, x: on_dual_numbers(lambda d: f(x.clone(), out=d), x),
     "quantized": lambda f, x: outcome(f, torch.quantize_per_tensor(x.float(), 1, 9, torch.quint8)),
     "nested": lambda f, x: outcome(f, torch.nested.nested_tensor([x, x[:2]])),
     "named": lambda f, x: outcome(lambda: f(x.refine_names("a", "b")).names),
-    "freed data": on_freed_data,
-    "out of another type": lambda f, x: into(f, x, x.int()),
-    "out overlaps in part": lambda f, x: into(f, x[1:], x[:-1]),
-    "jit.script": lambda f, x: kinds(torch.jit.script(module[f])),
-    "fx": lambda f, x: torch.fx.symbolic_trace(lambda z: f(z) * z).code,
-    "make_fx symbolic": lambda f, x: traced(lambda z: f(z) * z, x, tracing_mode="symbolic"),
-    "export": lambda f, x: export(module[f], (x,)).graph_module.code,
-    "compile dynamic": lambda f, x: gradient(compiled(lambda z: f(z) * z), x),
-    "FakeTensorMode": lambda f, x: under(resolve_name(FAKE)(allow_non_fake_inputs=True), f, x),
-    "TorchDispatchMode": lambda f, x: under(resolve_name(DISPATCH)(), f, x),
-    "torch.device": lambda f, x: under(torch.device("meta"), f, x),
-    "__torch_function__": lambda f, x: f(torch.masked.masked_tensor(x, x > 0)),
-    "__torch_dispatch__": lambda f, x: f(resolve_name(TWO)(x, x + 1)),
-    "DTensor": lambda f, x: alone(f, x, lambda _, on: (f, resolve_name(DTENSOR)(x, on))),
-    "selective checkpoint": lambda f, x: selected(f, x.requires_grad_()),
-    "a hook that fails": lambda f, x: outcome(under, fails, f, x.requires_grad_()),
-    "dual numbers": on_dual_numbers,
-    "dual out": lambda f, x: on_dual_numbers(lambda d: f(x.clone(), out=d), x),
-    "vmap of grad": lambda f, x: func.vmap(func.grad(lambda z: f(z).sum()))(x),
     "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
     "integers": lambda f, x: (f(x.long()), f(x > 0)),
     "sparse": lambda f, x: (outcome(f, x.to_sparse()), outcome(f, x.to_sparse_csr())),
     "meta": lambda f, x: f(x.to("meta").t()).stride(),
+    "freed data": on_freed_data,
     "not a tensor": lambda f, x: (outcome(f), outcome(f, [x]), outcome(f, x, out=1)),
+    "out of memory": lambda f, x: both(lambda z: outcome(f, z[0, :1].expand(1 << 45)), x),
+    "out of another type": lambda f, x: into(f, x, x.int()),
     "out resized": lambda f, x: into(f, x, x.new_empty(0)),
     "out of other strides": lambda f, x: into(f, x, x.t().contiguous().t()),
+    "out overlaps in part": lambda f, x: into(f, x[1:], x[:-1]),
     "out is the input of others": lambda f, x: into(f, x[:, 1:3], x.view(-1)[:6].view(3, 2)),
     "out requires a gradient": lambda f, x: into(f, x, x.clone().requires_grad_()),
     "out of what requires one": lambda f, x: into(f, x.requires_grad_(), torch.empty_like(x)),
-    "out of memory": lambda f, x: outcome(f, x[0, :1].expand(1 << 45)),
-    "recorded, out of memory": lambda f, x: outcome(f, x.requires_grad_()[0, :1].expand(1 << 45)),
     "inference out": lambda f, x: outcome(f, x, out=under(inference(), torch.ones_like, x)),
 }
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", INTERCEPTED)
 def test_what_intercepts_operators_sees_torch_sigmoid(device, way, answers):
     """The kernel never runs there; result, gradient, graph and error are torch.sigmoid's."""
@@ -525,19 +505,6 @@ def test_a_choice_by_value_is_the_same_when_it_is_computed_again(device, reentra
     assert 0 < len(y) < 1000 and (leaf.grad != 0).sum() == len(y)
 
 
-def test_compiled_call_is_one_fused_kernel(device):
-    """Inductor fuses it with its neighbours."""
-    from torch._inductor.utils import fresh_cache, run_and_get_code
-
-    x, y = torch.randn(2, 100, device=device)
-    torch._dynamo.reset()
-    f = torch.compile(lambda x, y: sigmoid(x) * y + 1, fullgraph=True)
-    with fresh_cache():  # it does not tell one ATEN_CPU_CAPABILITY from another
-        got, (code, *_) = run_and_get_code(f, x, y)
-    torch.testing.assert_close(got, torch.sigmoid(x) * y + 1)
-    assert code.count("def triton_" if device == "cuda" else 'extern "C"') == 1
-
-
 def test_nobody_elses_call_changes():
     """Its kernel is registered under a key of its own, and torch.sigmoid is as it was."""
     dump = torch._C._dispatch_dump("aten::sigmoid").splitlines()
@@ -546,7 +513,6 @@ def test_nobody_elses_call_changes():
 
 
 # -- A whole model, and a program ------------------------------------------------------------------
-@pytest.mark.filterwarnings("ignore")
 def test_a_whole_model_in_one_line(device, monkeypatch, answers):
     """torch.sigmoid = torch.nn.functional.sigmoid = sigmoid, also where it is torch.sigmoid's."""
     x, exact = torch.randn(6, 4, device=device), torch.sigmoid
@@ -633,10 +599,6 @@ def test_cuda_graph_streams_memory_and_another_gpu():
     torch.cuda.synchronize()
     assert torch.cuda.max_memory_allocated() - before == z.nbytes
     assert (z == sigmoid(torch.ones(1, device="cuda"))).all()
-    x = torch.randn(3, 4, device="cuda")
-    step = torch.cuda.make_graphed_callables(layers(sigmoid, x), (x.clone().requires_grad_(),))
-    pairs = zip(gradient(step, x), gradient(layers(torch.sigmoid, x), x))
-    assert all(torch.allclose(*pair) for pair in pairs)
     other = torch.randn(9, device=f"cuda:{torch.cuda.device_count() - 1}")
     alike(gradient(sigmoid, other), gradient(torch.sigmoid, other))
     assert torch.cuda.current_device() == 0 and kernel(other) is not None
@@ -970,7 +932,7 @@ def test_default_run_and_sweep(option, capsys, monkeypatch, small_tensors):
 
 
 @pytest.mark.parametrize(
-    "bad", "--sweep --shape 2 3/--shape 0 5/--dtype a/x/--device cuda".split("/")
+    "bad", ["--sweep --shape 2 3", "--shape 0 5", "--dtype a", "--device cuda"]
 )
 def test_bad_arguments_are_refused_in_one_line(bad, capsys, monkeypatch):
     """In Python by a ValueError, on the command line by exit status 2."""
@@ -987,7 +949,7 @@ def test_bad_arguments_are_refused_in_one_line(bad, capsys, monkeypatch):
 def test_rounds_alternate_and_a_row_shows_ratio_and_speeds(monkeypatch, capsys):
     """The fastest of the three fills the bar; `~`: its rounds differ by 10 %, or are too few."""
     order, measure = [], sigmoid_inline.measure
-    functions = {name: functools.partial(order.append, name) for name in "ab"}
+    functions = {name: partial(order.append, name) for name in "ab"}
     assert len(measure(functions, torch.device("cpu"), trials=2)["a"]) == 2
     assert "".join(order) == "abbaabbaab"
     assert len(measure(functions, torch.device("cpu"), 100, seconds=0)["a"]) == 1
@@ -1029,14 +991,16 @@ runpy.run_path({str(FILE)!r}, run_name="__main__")"""
 
 
 # -- The file and its README -----------------------------------------------------------------------
-def test_contract():
-    """torch alone; nothing that KernelBench's static checker rejects; 100 columns."""
+def test_contract(capsys):
+    """torch alone; nothing that KernelBench's checker rejects; the README names every option."""
     imported = set(re.findall(r"^ *(?:import|from) (\w+)", TEXT, re.M))
     assert imported - set(sys.stdlib_module_names) == {"torch", "sigmoid_inline"}
     code = "\n".join(line.split("#")[0].split("//")[0] for line in TEXT.splitlines())
     rejected = r"\btry\s*:|\bexcept\b|\bpass\b|import\s+threading|\b(time|cuda)\.[\w.]+ = "
     rejected += r"|multiprocessing|concurrent\.futures|class\s+\w+.*\((torch\.)?Tensor\)|_make_sub"
     assert not re.findall(rejected, code) and max(map(len, TEXT.splitlines())) <= 100
+    assert sigmoid_inline.main(["--help"]) is None
+    assert set(re.findall(r"--\w+", capsys.readouterr().out)) <= set(re.findall(r"--\w+", README))
 
 
 def test_tuning_by_what_a_gpu_reports(tmp_path):
@@ -1097,12 +1061,3 @@ def test_readme_command(command, cache):
     command = f"PATH={Path(sys.executable).parent}:$PATH; cd {FILE.parent}; {command}"
     out, _ = run(cache=cache, before=["bash", "-euo", "pipefail", "-c", command])
     assert re.search(r"^[1-9].* collected" if "pytest" in command else "GB/s", out, re.M), out
-
-
-def test_readme_names_every_option(capsys):
-    assert sigmoid_inline.main(["--help"]) is None
-    assert set(re.findall(r"--\w+", capsys.readouterr().out)) <= set(re.findall(r"--\w+", README))
-
-
-if __name__ == "__main__":
-    sys.exit(pytest.main([__file__, *sys.argv[1:]]))
