@@ -915,8 +915,8 @@ extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_funct
 
 _SOURCES = COMMON_SOURCE, FORMULA_SOURCE, KERNEL_SOURCE, CPU_SOURCE, CALL_SOURCE
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
-_NVCC_FLAGS = ["-split-compile=0", "-std=c++17", f"-DPYTORCH_CUDA={torch.version.cuda}"]
-_NVCC_FLAGS += ["-Xcompiler=-fvisibility=hidden"]
+_NVCC_FLAGS = "-split-compile=0 -std=c++17 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
+_NVCC_FLAGS += str(torch.version.cuda)
 _TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}, or set CUDA_HOME to it"
 if (torch.version.cuda or "") >= "13":  # pip has no nvcc of CUDA 12
     _TOOLKIT = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={torch.version.cuda}.*", or {_TOOLKIT}'
@@ -924,7 +924,7 @@ _REMEDIES = {  # where the words of a tool do not say what to do
     "'(ninja|setuptools)'": "pip install ninja setuptools",
     r"\bsh: .*(not found|denied)|subcommand|error: \w+: No such": "install g++, or set CXX",
     r"unsupported \w+ version": "set CC and CXX to an older compiler",
-    "nvcc is|Unsupported (gpu|.version)": _TOOLKIT,
+    "nvcc is|Unsupported .version": _TOOLKIT,
     "libnvidia-ml": "mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES= to use the CPU",
     "No space|quota|too large|size limit": "free some, or set TORCH_EXTENSIONS_DIR and TMPDIR",
     "undefined symbol": "pip install 'torch<2.16'",
@@ -957,20 +957,22 @@ def _say(line):
 
 def _cpu_flags():
     """Compiler flags for this CPU. Without fused multiply-add the loop is slow and left out."""
-    simd = {"AVX2": "-mavx2 -mfma"}
-    # AVX-512 takes half the time of AVX2.
-    simd["AVX512"] = simd["AVX2"] + " -mavx512f -mavx512vl -mavx512bw -mavx512dq"
-    capability = torch.backends.cpu.get_cpu_capability()
-    fma = capability in simd or os.uname().machine == "aarch64"
     flags = "-O2 -ftree-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off"
-    flags += " -fvisibility=hidden"
-    return f"{flags} {simd.get(capability, '')} -DHAS_CPU={int(fma)}".split()
+    # USE_CUDA has PyTorch's shims declare streams and device guards.
+    flags += " -fvisibility=hidden -DUSE_CUDA"
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability in ("AVX2", "AVX512"):
+        flags += " -mavx2 -mfma"
+    if capability == "AVX512":  # which takes half the time of AVX2
+        flags += " -mavx512f -mavx512vl -mavx512bw -mavx512dq"
+    has_cpu = "-mfma" in flags or os.uname().machine == "aarch64"
+    return f"{flags} -DHAS_CPU={int(has_cpu)}"
 
 
-def _gpu_architectures():
-    """The machine's GPUs, such as ["90"]; where it has none, what TORCH_CUDA_ARCH_LIST names."""
-    found, gpus = set(), torch.cuda.device_count() if torch.version.cuda else 0
-    if gpus > 0:  # by NVML: to initialise CUDA takes 0.2 s, and no later fork could use it
+def _gpus():
+    """The machine's GPUs, such as {"90"}; where it has none, what TORCH_CUDA_ARCH_LIST names."""
+    found = set()
+    if torch.cuda.device_count() > 0:  # by NVML: after CUDA's start, of 0.2 s, no fork can use it
         nvml, gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
         count, major, minor = ctypes.c_uint(), ctypes.c_int(), ctypes.c_int()
         nvml.nvmlInit_v2()
@@ -981,33 +983,32 @@ def _gpu_architectures():
                 found.add(f"{major.value}{minor.value}")
         if not found:
             raise OSError("libnvidia-ml.so.1 names no GPU")
-    elif torch.version.cuda:
-        names = {"Volta": "7.0", "Turing": "7.5", "Ampere": "8.0 8.6", "Ada": "8.9"}
-        names |= {"Hopper": "9.0", "Blackwell": "10.0 10.3 12.0 12.1"}
-        for item in filter(None, re.split("[; ]", os.environ.get("TORCH_CUDA_ARCH_LIST", ""))):
-            item = item.removesuffix("+PTX")
-            versions = re.findall(r"(?<!\S)(\d+)\.(\d)a?(?!\S)", names.get(item, item))
-            found |= {major + minor for major, minor in versions}
-            if not versions:
-                _say(f"ignores {item!r} in TORCH_CUDA_ARCH_LIST")
-    recent = sorted(code for code in found if int(code) >= 70)
-    if found and not recent:
-        _say("leaves the GPU to torch.sigmoid: it is older than compute capability 7.0")
-    return recent
+        return found
+    names = {"Volta": "7.0", "Turing": "7.5", "Ampere": "8.0 8.6", "Ada": "8.9", "Hopper": "9.0"}
+    names["Blackwell"] = "10.0 10.3 12.0 12.1"
+    for item in re.findall("[^; ]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "")):
+        item = item.removesuffix("+PTX")
+        versions = names.get(item, item)
+        if re.fullmatch(r"(\d+\.\da? ?)+", versions):
+            found.update(re.sub("[.a]", "", versions).split())
+        else:
+            _say(f"ignores {item!r} in TORCH_CUDA_ARCH_LIST")
+    return found
 
 
-def _open_library(directory, name, architectures):
+def _open_library(directory, name, gpus):
     """A library for these GPUs, or None. The digest in its name vouches for its content."""
     for path in sorted(directory.glob(f"{name}-*-*.so")):
         with contextlib.suppress(OSError):
-            right = path.stem.endswith(hashlib.sha256(path.read_bytes()).hexdigest()[:16])
-            if right and set(path.stem.split("-")[-2].split("_")).issuperset(architectures):
+            *_, built_for, digest = path.stem.split("-")
+            right = hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest)
+            if right and gpus <= set(built_for.split("_")):
                 return ctypes.PyDLL(str(path))
 
 
-def _build(directory, name, cpu_flags, architectures, stack):
+def _build(directory, name, cpu_flags, gpus, stack):
     """Compiles the library in a directory of its own, loads it and puts it into the cache."""
-    start, codes = time.perf_counter(), set()
+    start = time.perf_counter()
     # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
     root = getattr(find_spec("ninja"), "origin", None) or sys.executable or ""
     root = os.path.dirname(os.path.dirname(root))
@@ -1030,9 +1031,10 @@ def _build(directory, name, cpu_flags, architectures, stack):
     # Of any error here, such as too many files, cpp_extension would say that ninja is missing.
     subprocess.check_output(["ninja", "--version"], stdin=subprocess.PIPE)
     scratch = Path(stack.enter_context(tempfile.TemporaryDirectory("", "build-", directory)))
-    if architectures:
-        major, homes = torch.version.cuda.split(".")[0], [cpp_extension.CUDA_HOME]
-        homes += [f"{path}/nvidia/cu{major}" for path in sys.path if not os.getenv("CUDA_HOME")]
+    codes = set()
+    if recent := [gpu for gpu in gpus if int(gpu) >= 70]:
+        major = torch.version.cuda.split(".")[0]
+        homes = [cpp_extension.CUDA_HOME, *(f"{path}/nvidia/cu{major}" for path in sys.path)]
         homes = [home for home in homes if home and shutil.which(f"{home}/bin/nvcc")]
         if not homes:
             raise FileNotFoundError("nvcc is missing")
@@ -1041,34 +1043,34 @@ def _build(directory, name, cpu_flags, architectures, stack):
         for runtime in Path(torch.__file__).parents[1].glob(f"nvidia/*/lib/libcudart.so.{major}"):
             (scratch / "libcudart.so").symlink_to(runtime)
         listed = subprocess.check_output([f"{homes[0]}/bin/nvcc", "--list-gpu-arch"], text=True)
-        known = sorted(map(int, re.findall(r"\d+", listed)))
-        for gpu in map(int, architectures):  # code runs on GPUs of its major version
-            codes.update([code for code in known if gpu // 10 * 10 <= code <= gpu][-1:])
-        if not codes:
-            gpus = ", sm_".join(architectures)
-            _say(f"leaves the GPU to torch.sigmoid: nvcc has no code for sm_{gpus}")
-    cuda = len(codes) > 0
+        known = sorted(re.findall(r"\d+", listed))
+        for gpu in recent:  # code runs on later GPUs of its major version
+            codes.update([code for code in known if code[:-1] == gpu[:-1] and code <= gpu][-1:])
     # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
-    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
-    # USE_CUDA has PyTorch's shims declare streams and device guards.
-    options = {"extra_cflags": [*cpu_flags, f"-DHAS_CUDA={int(cuda)}", "-DUSE_CUDA"]}
-    options |= {"extra_cuda_cflags": _NVCC_FLAGS + gencode, "extra_ldflags": ["-L."]}
-    options |= {"build_directory": str(scratch), "with_cuda": cuda, "is_python_module": False}
-    unique = f"sigmoid_inline_{time.time_ns()}"  # a name is not built again
-    text = "".join(linecache.getlines(_build.__code__.co_filename))  # empty of an executed string
+    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in codes]
+    text = "".join(linecache.getlines(_path))  # empty of a string that was executed
     common, formula, kernel, loop, call = (
-        f'#line {text.count(chr(10), 0, text.find(source)) + 2} "sigmoid_inline.py"'
-        * (source in text)
-        + source
+        f'#line {text.partition(source)[0].count(chr(10)) + 2} "sigmoid_inline.py"{source}'
         for source in _SOURCES
     )
-    sources = [common + formula + loop + call, common + formula + kernel]
-    cpp_extension.load_inline(unique, *sources[: 1 + cuda], no_implicit_headers=True, **options)
+    cpp_extension.load_inline(
+        "sigmoid_inline",
+        common + formula + loop + call,
+        common + formula + kernel if codes else None,
+        extra_cflags=[cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"],
+        extra_cuda_cflags=[_NVCC_FLAGS, *gencode],
+        extra_ldflags=["-L."],
+        build_directory=str(scratch),
+        is_python_module=False,
+        no_implicit_headers=True,
+    )
     (built,) = scratch.glob("sigmoid*.so")
-    library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()
-    built.replace(directory / f"{name}-{'_'.join(architectures) or 'cpu'}-{digest[:16]}.so")
-    what = "GPU kernel for sm_" + ", sm_".join(map(str, sorted(codes))) if cuda else "CPU kernel"
+    library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()[:16]
+    built.replace(directory / f"{name}-{'_'.join(sorted(gpus)) or 'cpu'}-{digest}.so")
+    what = f"GPU kernel for sm_{', sm_'.join(sorted(codes))}" if codes else "CPU kernel"
     _say(f"compiled the {what} in {time.perf_counter() - start:.1f} s")
+    if gpus and not codes:
+        _say("leaves the GPU to torch.sigmoid: it is older than 7.0, or nvcc has no code for it")
     return library
 
 
@@ -1080,14 +1082,14 @@ def _load():
         libm, state = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64)
         stack.callback(libm.fesetenv, state)
         libm.fegetenv(state)
-        flags, architectures = _cpu_flags(), _gpu_architectures()
-        machine, compiler = os.uname().machine, os.getenv("CXX")
-        facts = _SOURCES, flags, _NVCC_FLAGS, torch.__version__, machine, compiler
+        flags, machine = _cpu_flags(), os.uname().machine
+        gpus = _gpus() if torch.version.cuda else set()
+        facts = _SOURCES, flags, _NVCC_FLAGS, torch.__version__, machine, os.getenv("CXX")
         name = f"sigmoid_inline-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
-        root = os.environ.get("TORCH_EXTENSIONS_DIR")
-        cache = root or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        directory = Path(cache, "" if root else "torch_extensions", "sigmoid_inline").absolute()
-        library = _open_library(directory, name, architectures)
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"
+        directory = Path(cache, "sigmoid_inline").expanduser().absolute()
+        library = _open_library(directory, name, gpus)
         if library is None:
             directory.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
@@ -1096,8 +1098,8 @@ def _load():
                         shutil.rmtree(path, ignore_errors=True)
                 lock = stack.enter_context(open(directory / "lock", "w"))
                 fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
-            library = _open_library(directory, name, architectures)
-            library = library or _build(directory, name, flags, architectures, stack)
+            library = _open_library(directory, name, gpus)
+            library = library or _build(directory, name, flags, gpus, stack)
         library.sigmoid_inline_function.restype = ctypes.py_object
         return library.sigmoid_inline_function()
 
