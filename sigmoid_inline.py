@@ -39,7 +39,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import linecache
 import logging
 import os
 import re
@@ -148,8 +147,14 @@ def get_init_inputs():
 
 # ---- The kernel: what a thread loads, computes and stores, and how many of them are launched -----
 
+
+def _numbered(source):
+    """The source with its place in this file, which a compiler's errors name then."""
+    return f'#line {sys._getframe(1).f_lineno + 1} "sigmoid_inline.py"{source}'
+
+
 # What both devices share. The strings are compiled in the order COMMON, FORMULA, then the rest.
-COMMON_SOURCE = r"""
+COMMON_SOURCE = _numbered(r"""
 // A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
 // Before GCC 12 -O2 does not vectorise; jump threading makes 10 instructions of two clamps, not 4.
 #ifndef __CUDACC__
@@ -209,9 +214,9 @@ struct View {
 
 // Launches the kernel; false where there is none for this view or CUDA refuses it.
 bool launch_on_gpu(Dtype, void* out, const void* in, const View&, int device, void* stream);
-"""
+""")
 
-KERNEL_SOURCE = r"""
+KERNEL_SOURCE = _numbered(r"""
 #include <cuda.h>
 static_assert(CUDART_VERSION / 1000 == int(PYTORCH_CUDA), "nvcc is not of PyTorch's CUDA");
 
@@ -417,11 +422,11 @@ bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int
   if (!launched) cudaGetLastError();  // torch.sigmoid would find the error and take it for its own
   return launched;
 }
-"""
+""")
 
 # ---- The formula, for both devices ---------------------------------------------------------------
 
-FORMULA_SOURCE = r"""
+FORMULA_SOURCE = _numbered(r"""
 #ifdef __CUDACC__
 #define INLINE __device__ __forceinline__
 // 1/d for a normal d, to 2^-23 (float) or 2^-20 (double). `1 / d` in CUDA C++ is an IEEE division:
@@ -567,11 +572,11 @@ INLINE BFloat16 sigmoid(BFloat16 x) {
   return round_to_bfloat16(sigmoid_by_formula<false>(widen(x)));
 }
 #endif
-"""
+""")
 
 # ---- The CPU loop -------------------------------------------------------------------------------
 
-CPU_SOURCE = r"""
+CPU_SOURCE = _numbered(r"""
 #include <sys/mman.h>
 #include <torch/csrc/stable/c/shim.h>
 #include <unistd.h>
@@ -667,13 +672,13 @@ bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view, bo
   if (dtype == Dtype::kDouble) return compute_as(static_cast<double*>(out));
   return compute_as(static_cast<BFloat16*>(out));
 }
-"""
+""")
 
 # ---- The call: from a Python tensor to output, view and kernel, and back -------------------------
 
 # A built-in function on the tensor's own C++ object. Through the dispatcher a call would cost the
 # host more than torch.sigmoid itself; the dispatcher's own keys say where it must not be skipped.
-CALL_SOURCE = r"""
+CALL_SOURCE = _numbered(r"""
 #include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/core/TensorBody.h>
@@ -909,11 +914,10 @@ extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_funct
   static PyMethodDef method = {"_sigmoid", python_sigmoid, 0x80 /* METH_FASTCALL */, nullptr};
   return PyCFunction_NewEx(&method, nullptr, nullptr);
 }
-"""
+""")
 
 # ---- The build: a library per sources, flags, versions and hardware, compiled once, then loaded --
 
-_SOURCES = COMMON_SOURCE, FORMULA_SOURCE, KERNEL_SOURCE, CPU_SOURCE, CALL_SOURCE
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
 _NVCC_FLAGS = "-split-compile=0 -std=c++17 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
 _NVCC_FLAGS += str(torch.version.cuda)
@@ -1047,16 +1051,11 @@ def _build(directory, name, cpu_flags, gpus, stack):
         for gpu in recent:  # code runs on later GPUs of its major version
             codes.update([code for code in known if code[:-1] == gpu[:-1] and code <= gpu][-1:])
     # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
-    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in codes]
-    text = "".join(linecache.getlines(_path))  # empty of a string that was executed
-    common, formula, kernel, loop, call = (
-        f'#line {text.partition(source)[0].count(chr(10)) + 2} "sigmoid_inline.py"{source}'
-        for source in _SOURCES
-    )
+    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
     cpp_extension.load_inline(
         "sigmoid_inline",
-        common + formula + loop + call,
-        common + formula + kernel if codes else None,
+        COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE,
+        COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE if codes else None,
         extra_cflags=[cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"],
         extra_cuda_cflags=[_NVCC_FLAGS, *gencode],
         extra_ldflags=["-L."],
@@ -1084,8 +1083,10 @@ def _load():
         libm.fegetenv(state)
         flags, machine = _cpu_flags(), os.uname().machine
         gpus = _gpus() if torch.version.cuda else set()
-        facts = _SOURCES, flags, _NVCC_FLAGS, torch.__version__, machine, os.getenv("CXX")
-        name = f"sigmoid_inline-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
+        facts = flags, _NVCC_FLAGS, torch.__version__, machine, os.getenv("CXX")
+        text = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE + CPU_SOURCE + CALL_SOURCE
+        text = re.sub("#line.*", "", text) + repr(facts)  # but where it stands in the file
+        name = f"sigmoid_inline-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"
         directory = Path(cache, "sigmoid_inline").expanduser().absolute()

@@ -857,12 +857,12 @@ def test_harness_executes_the_text_and_edited_is_built_anew(execute, monkeypatch
     assert execute(TEXT.replace("-O2 ", "-O3 "))[1]
     leaf = numbers((9999,), "cpu", torch.float32).requires_grad_()
     for name in [name for name in namespace if name.endswith("_SOURCE")]:
-        source = namespace[name]
-        copy, compiled = execute(TEXT.replace(source, "\n// edited" + source))
+        source = namespace[name].partition("\n")[2]  # without its own line's number
+        copy, compiled = execute(TEXT.replace(source, "// edited\n" + source))
         assert compiled and equal(copy["sigmoid"](leaf), sigmoid(leaf)), name
         for kernel in (sigmoid_inline._sigmoid, copy["_sigmoid"]) * HAS_CPU_KERNEL:
             assert equal(kernel(leaf), kernel(leaf.detach())) and kernel(leaf).requires_grad
-        wrong = TEXT.replace(source, "\n#error wrong" + source)
+        wrong = TEXT.replace(source, "#error wrong\n" + source)
         line = wrong.splitlines().index("#error wrong") + 1
         if name != "KERNEL_SOURCE":  # which is not compiled without a GPU
             (tmp_path / name).write_text(wrong)
@@ -1021,7 +1021,7 @@ def test_declarations_by_hand_are_those_of_python_and_pytorch(tmp_path):
     paths = [*find(), sysconfig.get_path("include")]
     if not Path(paths[-1], "Python.h").exists():
         pytest.skip("needs Python.h")
-    parts = r".*(extern \"C\" {.*?)(struct PyMethodDef {.*?};)(.*?)using at::TensorBase.*"
+    parts = r".*(extern \"C\" {.*?)(struct PyMethodDef {.*?};)(.*?)using at::Tensor.*"
     call = sigmoid_inline.CALL_SOURCE.replace("typedef struct _object PyObject;", "")
     of_python, struct, of_pytorch = re.fullmatch(parts, call, re.DOTALL).groups()
     source = f"""#include <Python.h>
