@@ -85,16 +85,17 @@ if not _RecordFunctionFast or not hasattr(profiler, "_is_profiler_enabled"):
 
 # ---- What a user calls --------------------------------------------------------------------------
 
-# A program may put `sigmoid` in the place of torch.sigmoid: then what is PyTorch's has to go to the
-# function that was there, and PyTorch to have listed its functions, once for all (5 ms), before.
-_torch_sigmoid = getattr(torch.sigmoid, "_torch_sigmoid", torch.sigmoid)  # of an earlier copy
+# A program may put `sigmoid`, or an earlier copy's, in the place of torch.sigmoid: what is not for
+# the kernel still goes to PyTorch's own. PyTorch lists its functions once (5 ms): here, before ours
+# can be among them.
+_torch_sigmoid = getattr(torch.sigmoid, "_torch_sigmoid", torch.sigmoid)
 torch.overrides.get_overridable_functions()
 
 
 def sigmoid(input, *, out=None):
     """torch.sigmoid(input), at the memory limit: with its shape, strides, dtype and exceptions.
 
-    The error is at most 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
+    The error is below 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
     call runs on a kernel of this file, recorded by autograd or not: a torch.Tensor or Parameter of
     float32, float64, bfloat16 or (on the GPU) float16, of any shape and strides, on the CPU or an
     NVIDIA GPU; also with an `out` of the result's dtype, shape and strides. torch.sigmoid takes
@@ -121,7 +122,7 @@ def sigmoid(input, *, out=None):
     return _torch_sigmoid(input, out=out)
 
 
-sigmoid._torch_sigmoid = sigmoid.__wrapped__ = _torch_sigmoid  # else make_fx counts `out` too
+sigmoid._torch_sigmoid = sigmoid.__wrapped__ = _torch_sigmoid  # else make_fx asks for an `out`
 with contextlib.suppress(AttributeError):  # private names
     # torch.jit.script cannot compile it and takes it for the operator: by its id, which must stay.
     torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
@@ -173,7 +174,7 @@ inline constexpr int kBlock = 128;       // threads; blocks of 256 take 1.3 % lo
 inline constexpr int kWideUnits = 2;     // of 16 bytes, a thread of a view: 1 takes 8 % longer on
                                          // an expanded row; in the L2 cache up to 14 %
 inline constexpr int kDoubleBlocks = 8;  // resident, to leave float64 registers: 5 % in the L2
-inline constexpr double kFlight = 1.09e-6;  // bytes in flight per byte/s of bandwidth: see tune()
+inline constexpr double kFlight = 1.09e-6;  // s that loads are under way: see tune()
 inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
 inline constexpr int64_t kLongRow = 64;     // elements; the CPU copies shorter rows first
@@ -184,11 +185,11 @@ struct Tuning {
   int units_per_thread, resident_blocks;
 };
 
-// How to load a dense tensor that no cache holds. More bytes in flight than the memory can serve
-// cost it row changes, fewer leave it idle: kFlight of the bandwidth is best on an H100 (13 of 16
-// blocks: 0.9 % faster than all; 12 and 14 gain less) and an H200 (all 16; 15 are 3 % slower). GPUs
-// that were not seen keep three quarters of their blocks at least, and move two units a thread
-// where one is too little by half, as on a B200.
+// How to load a dense tensor that no cache holds. The memory is idle while fewer bytes than kFlight
+// times its bandwidth are under way (Little's law); more make it change its DRAM rows. That is best
+// on an H100 (13 of 16 blocks: 0.9 % faster than all; 12 and 14 gain less) and on an H200 (all 16;
+// 15 are 3 % slower). GPUs that were not seen keep three quarters of their blocks at least, and
+// move two units a thread where 1.5 times the blocks that fit would be needed, as on a B200.
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
@@ -286,7 +287,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
   if ((blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
   compute(std::false_type());
   for (int n = 0; n < units_per_thread && ndim == 0; n++) {
-    const uint32_t past = first + n * kBlock - units;  // wraps around before the end
+    const uint32_t past = first + n * kBlock - units;  // huge (it wraps) below `units`
     const int64_t element = int64_t(units) * unit_elements + past;
     if (past < tail) out[element] = sigmoid(in[element]);
   }
@@ -374,7 +375,7 @@ struct GpuCall {
     return !gpu.launch_kernel(&config, handle, const_cast<void**>(arguments), nullptr);
   }
   template <int unit_bytes, int units_per_thread>
-  bool launch_by_ndim() {
+  bool launch_by_ndim() {  // one strided dimension is launched as two: the second has one element
     if (view.is_dense()) return launch<unit_bytes, units_per_thread, 0>(0);
     if (view.ndim <= 2) return launch<unit_bytes, units_per_thread, 2>(0);
     return launch<unit_bytes, units_per_thread, kMaxGpuDims>(0);
@@ -384,7 +385,8 @@ struct GpuCall {
   // A thread loads 16 bytes, or two units of 16 where kWideUnits or tune() says so.
   bool launch_by_unit() {
     constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
-    uint64_t boundaries = uintptr_t(out) | uintptr_t(in);  // in bytes, of all rows, by their bits
+    // A power of two divides all addresses at which rows start and end where it divides this.
+    uint64_t boundaries = uintptr_t(out) | uintptr_t(in);
     if (!view.is_dense()) {
       boundaries |= view.sizes[0] * kElement;
       if (view.strides[0] != 1) boundaries |= kElement;
@@ -404,7 +406,7 @@ bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int
                    void* stream) {
   static thread_local Gpu gpus[128];  // of each thread, so that nothing is locked
   Gpu& gpu = gpus[device];
-  if (gpu.wave_bytes == 0) gpu.read(device);
+  if (gpu.wave_bytes == 0) gpu.read(device);  // once
   int current = device;
   cudaGetDevice(&current);
   if (current != device) cudaSetDevice(device);
@@ -624,13 +626,13 @@ void compute_tile(const View& view, const T* in, int64_t first, int64_t numel, T
 }
 
 // Has the system map small pages just before they are written, many at once: calls from 2^23
-// elements on, the first ones too, run at 1.0 to 1.2 times the speed of torch.sigmoid. Huge pages
+// elements on, the first ones too, run at 1.2 to 1.3 times the speed of torch.sigmoid. Huge pages
 // are up to 3 times as fast in a loop, but let a first call take 4 times as long on a virtual
-// machine, whose host has to find them (PyTorch 2.13, two threads of an AMD EPYC, 2026-11-25).
+// machine, whose host has to find them (PyTorch 2.13, two threads of an AMD EPYC, 2026-11-27).
 void populate(void* memory, int64_t bytes) {
   const uintptr_t page = sysconf(_SC_PAGESIZE), begin = uintptr_t(memory) / page * page;
   const uintptr_t end = uintptr_t(memory) + bytes, last = (end - 1) / page * page;
-  unsigned char is_there = 0;  // as where malloc recycles memory: 2^23 took twice as long then
+  unsigned char is_there = 0;  // as what malloc recycles, which takes twice as long to populate
   if (!mincore(reinterpret_cast<void*>(last), 1, &is_there) && (is_there & 1)) return;
   madvise(reinterpret_cast<void*>(begin), end - begin, 23 /* MADV_POPULATE_WRITE */);
 }
@@ -647,8 +649,10 @@ struct CpuCall {
     constexpr int64_t stretch = kPopulatedBytes / sizeof(T);
     const int64_t last = std::min(end * kTile, call.view.numel);
     for (int64_t first = begin * kTile, ready = first; first < last; first += kTile) {
-      for (; call.has_new_pages && ready <= first; ready += stretch)
+      if (call.has_new_pages && ready <= first) {
         populate(call.out + ready, std::min(stretch, last - ready) * sizeof(T));
+        ready += stretch;  // of whole tiles
+      }
       compute_tile(call.view, call.in, first, std::min(kTile, last - first), call.out + first);
     }
   }
@@ -670,7 +674,7 @@ bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view, bo
   };
   if (dtype == Dtype::kFloat) return compute_as(static_cast<float*>(out));
   if (dtype == Dtype::kDouble) return compute_as(static_cast<double*>(out));
-  return compute_as(static_cast<BFloat16*>(out));
+  return dtype == Dtype::kBFloat16 && compute_as(static_cast<BFloat16*>(out));
 }
 """)
 
@@ -687,7 +691,6 @@ CALL_SOURCE = _numbered(r"""
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/strides.h>
-#include <torch/csrc/stable/c/shim.h>
 
 #include <memory>
 
@@ -706,9 +709,6 @@ PyObject* Py_NewRef(PyObject*);
 void Py_DecRef(PyObject*);
 PyObject* PyErr_Occurred();
 PyObject* PyObject_Type(PyObject*);
-PyObject* PyObject_GetAttr(PyObject*, PyObject* name);
-PyObject* PyUnicode_InternFromString(const char*);
-void* PyLong_AsVoidPtr(PyObject*);
 struct _ts* PyEval_SaveThread();
 void PyEval_RestoreThread(struct _ts*);
 }
@@ -720,6 +720,18 @@ std::vector<int64_t> infer_dense_strides(IntArrayRef sizes, IntArrayRef strides)
 PyObject* THPVariable_Wrap(const at::TensorBase&);
 extern PyObject* THPVariableClass;  // torch.Tensor
 extern PyObject* ParameterClass;    // torch.nn.Parameter
+namespace pybind11 {
+struct handle {
+  PyObject* object;
+};
+namespace detail {
+template <class T, class = void>
+struct type_caster {
+  T value;
+  bool load(handle, bool);
+};
+}  // namespace detail
+}  // namespace pybind11
 
 using at::Tensor;
 using c10::DispatchKeySet;
@@ -736,18 +748,16 @@ bool is_tensor(PyObject* object) {
 }
 
 Tensor tensor_of(PyObject* object) {
-  static PyObject* const name = PyUnicode_InternFromString("_cdata");  // the TensorImpl's address
-  PyObject* const number = PyObject_GetAttr(object, name);
-  using Impl = c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
-  Tensor x(Impl::reclaim_copy(static_cast<c10::TensorImpl*>(PyLong_AsVoidPtr(number))));
-  Py_DecRef(number);
-  return x;
+  pybind11::detail::type_caster<Tensor> caster;
+  caster.load({object}, false);
+  return std::move(caster.value);
 }
 
 // Whether nothing would come between a call and the CPU or CUDA kernel but autograd and keys that
-// let sigmoid fall through, by the keys of tensor and thread from which the dispatcher chooses: no
-// mode, transform, tracer, subclass, negative view, other layout; nor a tangent of forward-mode AD.
-// A kernel that others have registered over PyTorch's own is not seen.
+// let sigmoid fall through, by the keys of tensor and thread from which the dispatcher chooses. All
+// modes, transforms, tracers, subclasses, negative views and other layouts have keys of their own,
+// but for Dynamo (see `sigmoid`), function modes (see python_sigmoid) and forward-mode AD's
+// tangent. A kernel that others have registered over PyTorch's own is not seen.
 bool is_plain(const Tensor& x) {
   const auto thread = c10::impl::tls_local_dispatch_key_set();
   const DispatchKeySet keys = (x.key_set() | thread.included_) - thread.excluded_;
@@ -851,7 +861,8 @@ Tensor run_kernel(const Tensor& x, const Plan& plan, Tensor y) {
 }
 
 // A recorded call has PyTorch's own autograd make the node, save what it saves and call the kernel
-// below it: ours, registered for aten::sigmoid under a key that PyTorch itself does not use.
+// of the next key: ours, registered for aten::sigmoid under a key that lies between autograd and
+// the CPU or CUDA, that PyTorch has no kernels for, and that no call but ours carries.
 constexpr DispatchKeySet kBelowAutograd(Key::CustomRNGKeyId);
 
 void below_autograd(StableIValue* values, uint64_t, uint64_t) {
@@ -881,8 +892,8 @@ Tensor try_sigmoid(const Tensor& x, const Tensor& out) {
   if (is_recorded(x)) {
     const bool fits = x.dim() <= most_dims(x) || plan.make(x);  // below_autograd() makes its own
     if (!can_record || out.defined() || !fits) return {};
-    const DispatchKeySet kernels({Key::CPU, Key::CUDA, Key::AutogradFunctionality});
-    return at::_ops::sigmoid::redispatch((x.key_set() & kernels) | kBelowAutograd, x);
+    const DispatchKeySet kept({Key::CPU, Key::CUDA, Key::AutogradFunctionality});
+    return at::_ops::sigmoid::redispatch((x.key_set() & kept) | kBelowAutograd, x);
   }
   if (!plan.make(x)) return {};
   if (!out.defined()) return run_kernel(x, plan, {});
@@ -931,7 +942,7 @@ _REMEDIES = {  # where the words of a tool do not say what to do
     "nvcc is|Unsupported .version": _TOOLKIT,
     "libnvidia-ml": "mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES= to use the CPU",
     "No space|quota|too large|size limit": "free some, or set TORCH_EXTENSIONS_DIR and TMPDIR",
-    "undefined symbol": "pip install 'torch<2.16'",
+    "undefined symbol": "pip install 'torch<2.16'",  # 2.15 is the newest that was tried
     "ninja: e|Errno .*: '|home dir|map seg": "set TORCH_EXTENSIONS_DIR to a usable directory",
 }
 # How a compiler, linker, shell or loader begins the line that counts.
@@ -939,7 +950,7 @@ _ERROR = r"(?i)\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warning|.*in function)|\bsh:
 
 
 def _in_one_line(kind, error, trace):
-    """Raises, in place of an error, the line of it that counts and what to do about it."""
+    """As the exit of a context: raises, for an error, its line that counts and what to do."""
     if isinstance(error, Exception):
         log = "".join(traceback.format_exception(kind, error, trace))
         # Ninja prints a command behind FAILED, then what it said. Of an exception the end counts.
@@ -1058,7 +1069,7 @@ def _build(directory, name, cpu_flags, gpus, stack):
         COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE if codes else None,
         extra_cflags=[cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"],
         extra_cuda_cflags=[_NVCC_FLAGS, *gencode],
-        extra_ldflags=["-L."],
+        extra_ldflags=["-L."],  # for libcudart.so
         build_directory=str(scratch),
         is_python_module=False,
         no_implicit_headers=True,
@@ -1134,12 +1145,12 @@ def max_error_ulp(x, call=None):
     """Largest error of sigmoid(x), or of call(), in units in the last place, on any rank: against
     torch.sigmoid in float64, so that less than 0.5 is correctly rounded; inf: only one is NaN."""
     torch.full_like(x, float("nan"))  # freed at once, for the output: what is not written shows
-    y = sigmoid(x) if call is None else call()
+    result = sigmoid(x) if call is None else call()
     info, worst = torch.finfo(x.dtype), 0.0
-    blocks = (tensor.detach().reshape(-1).split(1 << 20) for tensor in (y, x))
-    for y, x_block in zip(*blocks):
-        exact = x_block.double()
-        exact = torch.where(exact < -40, exact.exp(), _torch_sigmoid(exact))  # that is 0 below -709
+    blocks = (tensor.detach().reshape(-1).split(1 << 20) for tensor in (result, x))
+    for y, block in zip(*blocks):
+        exact = block.double()
+        exact = torch.where(exact < -40, exact.exp(), _torch_sigmoid(exact))  # 0 below -709
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
         error = (y.double() - exact).abs_().div_(ulp)
@@ -1151,8 +1162,9 @@ def max_error_ulp(x, call=None):
 def measure(contenders, device, trials, calls=1, seconds=2):
     """Times {name: function} in turn, `trials` times `calls` calls, after three rounds to warm up.
 
-    Every other round goes backwards. On a GPU by events on the current stream, which never idles;
-    on a CPU by a wall clock, and no round starts after `seconds`. Returns {name: [us of a call]}.
+    Every other round goes backwards. On a GPU by events on the current stream, also where it waits
+    for the host; on a CPU by a wall clock, and no round starts after `seconds`. Returns
+    {name: [us of a call]}.
     """
     names, end = list(contenders), time.perf_counter() + seconds
     spans = {name: [] for name in names}
@@ -1195,8 +1207,8 @@ for name in sys.stdin:
 
 
 def _cases(args, dtype):
-    """{case: (make, way)} of this run: make() is the input x, and way(f, x)() is timed in loops for
-    f = sigmoid and torch.sigmoid; without a way f(x) is, and its bytes are counted."""
+    """{case: (make, way)} of this run. x = make() is the input; way(f, x)() is timed in loops, for
+    f = sigmoid and torch.sigmoid, and shown in us; without a way f(x) is, and shown in GB/s."""
     call, rand = functools.partial, functools.partial(torch.rand, device=args.device, dtype=dtype)
     shape = f"{_over_ranks(args.rows, 'SUM', args.device):.0f} x {args.columns}"
     large = call(rand, args.rows, args.columns)
@@ -1266,7 +1278,7 @@ def _row(args, case, x, way, ratios, errors):
                 timed[name] = graph.replay
     first = case.startswith("first")
     times = _first(x, args.trials) if first else measure(timed, x.device, args.trials, calls)
-    quartiles = [statistics.quantiles(us * 2, n=4) for us in times.values()]
+    quartiles = [statistics.quantiles(us * 2, n=4) for us in times.values()]  # of 2 at least
     medians = [_over_ranks(median / graph_calls, "MAX", x.device) for _, median, _ in quartiles]
     differ = len(times["sigmoid"]) < 3 or any(c - a > 0.1 * b for a, b, c in quartiles[:2])
     moved = _over_ranks(2 * x.numel() * x.itemsize, "SUM", x.device)
@@ -1366,7 +1378,7 @@ def main(argv=()):
         for error, name, case in errors:
             bound = _BOUND_ULP[name]
             worst[bound] = max(worst.get(bound, 0), error)
-            if error >= bound:  # half an ulp is one step below a power of two, and wrong
+            if error >= bound:  # the next number below a power of two errs by just half an ulp
                 text = f"an error of {error:.3g} ulp in {name}, {case}"
                 print(f"\nFAILED: {text}")
                 raise SystemExit(1) if _IS_COMMAND else RuntimeError(f"sigmoid_inline: {text}")

@@ -1021,15 +1021,20 @@ def test_declarations_by_hand_are_those_of_python_and_pytorch(tmp_path):
     paths = [*find(), sysconfig.get_path("include")]
     if not Path(paths[-1], "Python.h").exists():
         pytest.skip("needs Python.h")
-    parts = r".*(extern \"C\" {.*?)(struct PyMethodDef {.*?};)(.*?)using at::Tensor.*"
+    parts = r".*(extern .C. {.*?)(struct PyMethodDef {.*?};)(.*?)(namespace py.*?)using at::.*"
     call = sigmoid_inline.CALL_SOURCE.replace("typedef struct _object PyObject;", "")
-    of_python, struct, of_pytorch = re.fullmatch(parts, call, re.DOTALL).groups()
+    of_python, struct, of_pytorch, caster = re.fullmatch(parts, call, re.DOTALL).groups()
     source = f"""#include <Python.h>
 #include <ATen/ExpandUtils.h>
-#include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/utils/pybind.h>
 #undef PyCFunction_NewEx
 #undef Py_NewRef
-namespace by_hand {{ {struct} }}
+namespace by_hand {{ {struct} {caster} }}
+using Caster = pybind11::detail::type_caster<at::Tensor>;
+static_assert(sizeof(Caster) == sizeof(by_hand::pybind11::detail::type_caster<at::Tensor>));
+static_assert(sizeof(pybind11::handle) == sizeof(by_hand::pybind11::handle));
+static_assert(std::is_same_v<decltype(&Caster::load), bool (Caster::*)(pybind11::handle, bool)>);
+static_assert(std::is_trivially_copyable_v<pybind11::handle>);
 static_assert(sizeof(by_hand::PyMethodDef) == sizeof(PyMethodDef));
 static_assert(offsetof(by_hand::PyMethodDef, function) == offsetof(PyMethodDef, ml_meth));
 static_assert(offsetof(by_hand::PyMethodDef, flags) == offsetof(PyMethodDef, ml_flags));
