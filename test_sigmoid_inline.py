@@ -280,6 +280,8 @@ def test_plain_out_is_written_by_the_kernel(device, dtype, kernel):
         assert sigmoid(view, out=out) is out and kernel(view, out) is out
         assert out._version == version + 2 and equal(out, want)
     assert equal(kernel(x), kernel(x, x)) and kernel(x, x) is x
+    with torch.no_grad():
+        assert kernel(out.clone().requires_grad_(), out) is out
 
 
 def outcome(f, *args, **kwargs):
@@ -562,6 +564,7 @@ def test_a_call_releases_the_interpreters_lock(device):
 def test_nothing_leaks(device):
     """5,000 calls of each kind, errors too, keep no memory and no reference."""
     x = torch.randn(1 << 13, device=device)
+    leaf = x.clone().requires_grad_()
     huge = x.clone().requires_grad_()[:1].expand(1 << 45)  # which does not fit
 
     def held():
@@ -569,10 +572,10 @@ def test_nothing_leaks(device):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory = torch.cuda.memory_allocated() if device == "cuda" else pages << 12
         references = [sys.getrefcount(thing) for thing in (x, None, torch.Tensor)]
-        uses = x._use_count(), 1000 * huge._use_count()
+        uses = x._use_count(), leaf._use_count(), 1000 * huge._use_count()
         return *references, *uses, sys.getallocatedblocks(), memory // x.nbytes
 
-    for argument in (x, x.clone().requires_grad_(), [x], x.int(), huge):
+    for argument in (x, leaf, [x], x.int(), huge):
         outcome(sigmoid, argument)
         before = held()
         for _ in range(20 if argument is huge else 5000):
@@ -854,7 +857,7 @@ def test_harness_executes_the_text_and_edited_is_built_anew(execute, monkeypatch
     arguments = namespace["get_inputs"](), namespace["get_init_inputs"]()
     assert compiled and arguments == ([((4096, 393216), "cuda")], [])
     assert not execute(TEXT.replace('"""', '"""\n\n', 1))[1]  # the lines are not part of it
-    assert execute(TEXT.replace("-O2 ", "-O3 "))[1]
+    assert execute(TEXT.replace('"-O2 ', '"-O3 '))[1]
     leaf = numbers((9999,), "cpu", torch.float32).requires_grad_()
     for name in [name for name in namespace if name.endswith("_SOURCE")]:
         source = namespace[name].partition("\n")[2]  # without its own line's number
