@@ -8,12 +8,12 @@
     from sigmoid_inline import ModelNew   # ModelNew()(x) is torch.sigmoid(x), faster; so is sigmoid
     paste it whole into a notebook cell   # the same check and timing
 
-torch.sigmoid's time over ours on an H100 (PyTorch 2.11, CUDA 13.0, 2026-11-25; README for more):
+torch.sigmoid's time over ours on an H100 (PyTorch 2.11, CUDA 13.0, 2026-11-27; README for more):
 
-    4096 x 393216, at 3,058 GB/s             float32 1.01x, bfloat16 1.01x
-    half of rows of 8192, recorded or not    float32 1.27x, bfloat16 2.06x
-    forward and backward on such rows        float32 1.14x, bfloat16 1.53x
-    one eager call on 1,024 elements         float32 1.29x, bfloat16 1.33x; recorded 1.15x
+    4096 x 393216, at 3,057 GB/s             float32 1.01x, bfloat16 1.01x
+    half of rows of 8192, recorded or not    float32 1.27x, bfloat16 2.05x
+    forward and backward on such rows        float32 1.14x, bfloat16 1.52x
+    one eager call on 1,024 elements         float32 1.34x, bfloat16 1.37x; recorded 1.20x
 
 The whole idea is to read and write each float32 once, 8 bytes, and to hide the rest behind it:
 
@@ -92,7 +92,7 @@ _torch_sigmoid = getattr(torch.sigmoid, "_torch_sigmoid", torch.sigmoid)
 torch.overrides.get_overridable_functions()
 
 
-def sigmoid(input, *, out=None):
+def sigmoid(input, *more, out=None):  # without `*more` make_fx counts `out` as an argument
     """torch.sigmoid(input), at the memory limit: with its shape, strides, dtype and exceptions.
 
     The error is below 1 ulp over all inputs (float64: over 10^8 of them); NaN gives NaN. A plain
@@ -106,9 +106,9 @@ def sigmoid(input, *, out=None):
       others register for aten::sigmoid is not seen;
     - every other `out`: it resizes, converts and overlaps;
     - what has no kernel: other dtypes, devices and layouts, negative views, no elements, more than
-      8 dimensions (on the GPU 3) that do not merge.
+      8 dimensions (on the GPU 3) that do not merge; on CPUs without AVX2 or NEON, all.
     """
-    if is_dynamo_compiling():
+    if more or is_dynamo_compiling():
         y = None
     elif profiler._is_profiler_enabled:
         with _RecordFunctionFast("sigmoid_inline", [input]):
@@ -118,11 +118,11 @@ def sigmoid(input, *, out=None):
     if y is not None:
         return y
     if out is None:
-        return _torch_sigmoid(input)
-    return _torch_sigmoid(input, out=out)
+        return _torch_sigmoid(input, *more)  # a TypeError where there is more
+    return _torch_sigmoid(input, *more, out=out)
 
 
-sigmoid._torch_sigmoid = sigmoid.__wrapped__ = _torch_sigmoid  # else make_fx asks for an `out`
+sigmoid._torch_sigmoid = _torch_sigmoid
 with contextlib.suppress(AttributeError):  # private names
     # torch.jit.script cannot compile it and takes it for the operator: by its id, which must stay.
     torch.jit._builtins._builtin_ops.append((sigmoid, "aten::sigmoid"))
@@ -154,7 +154,8 @@ def _numbered(source):
     return f'#line {sys._getframe(1).f_lineno + 1} "sigmoid_inline.py"{source}'
 
 
-# What both devices share. The strings are compiled in the order COMMON, FORMULA, then the rest.
+# What both devices share. FORMULA, which has INLINE, the 16-bit types and sigmoid(x), is compiled
+# behind this and before the kernel that calls it.
 COMMON_SOURCE = _numbered(r"""
 // A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
 // Before GCC 12 -O2 does not vectorise; jump threading makes 10 instructions of two clamps, not 4.
@@ -185,11 +186,11 @@ struct Tuning {
   int units_per_thread, resident_blocks;
 };
 
-// How to load a dense tensor that no cache holds. The memory is idle while fewer bytes than kFlight
-// times its bandwidth are under way (Little's law); more make it change its DRAM rows. That is best
-// on an H100 (13 of 16 blocks: 0.9 % faster than all; 12 and 14 gain less) and on an H200 (all 16;
-// 15 are 3 % slower). GPUs that were not seen keep three quarters of their blocks at least, and
-// move two units a thread where 1.5 times the blocks that fit would be needed, as on a B200.
+// How to load a dense tensor that no cache holds. The memory is busy from kFlight times its
+// bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
+// for 13 blocks on an H100, where 16 fit (0.9 % faster than 16; 12 and 14 gain less), and for 19 on
+// an H200: all 16 (15 are 3 % slower). No GPU keeps less than three quarters, as few were seen, and
+// from 1.5 times what fits on, as on a B200, a thread moves two units.
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
@@ -298,7 +299,7 @@ struct Gpu {
   int64_t l2_bytes;
   int64_t wave_bytes;       // that all resident threads load at once, 16 each
   int units_per_thread;     // of a dense tensor that no cache holds
-  unsigned reserved_bytes;  // of shared memory that nobody uses: fewer blocks are resident then
+  unsigned reserved_bytes;  // of shared memory, only so that fewer blocks are resident
   unsigned num_attributes;  // of a launch: 1 where blocks may start early, else 0
   decltype(&cuLaunchKernelEx) launch_kernel;
 
@@ -372,6 +373,7 @@ struct GpuCall {
     const CUlaunchConfig config = {
         grid, 1, 1, kBlock, 1, 1, shared_bytes, stream, &overlap, gpu.num_attributes};
     const void* arguments[] = {&out, &in, &units, &tail, &dims};
+    if (!gpu.launch_kernel) return false;
     return !gpu.launch_kernel(&config, handle, const_cast<void**>(arguments), nullptr);
   }
   template <int unit_bytes, int units_per_thread>
@@ -382,10 +384,11 @@ struct GpuCall {
   }
 
   // By the widest unit that all rows of both tensors start and end with: 16 bytes, 4 or an element.
-  // A thread loads 16 bytes, or two units of 16 where kWideUnits or tune() says so.
+  // A thread loads 16 bytes, but two units of 16 of a view, in the L2 cache from half a wave on,
+  // and where tune() says so.
   bool launch_by_unit() {
     constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
-    // A power of two divides all addresses at which rows start and end where it divides this.
+    // In bytes: a power of two divides it where it divides all places where rows start or end.
     uint64_t boundaries = uintptr_t(out) | uintptr_t(in);
     if (!view.is_dense()) {
       boundaries |= view.sizes[0] * kElement;
@@ -466,8 +469,8 @@ INLINE T polynomial(T u, T lowest, Rest... rest) {
 
 // q(u) of e^-u = 1 - u + u^2 q(u) for |u| <= ln 2 / 2: the polynomial with the least largest error
 // |(1 - u + u^2 q(u)) e^u - 1|, by the Remez algorithm in 200-bit arithmetic, each coefficient then
-// rounded to nearest; its error is 2^-28.0 then, and 2^-56.3 for double. The tests over all floats
-// and 10^8 doubles notice a coefficient that breaks the bounds.
+// rounded to nearest; its error is 2^-28.0 then, and 2^-56.3 for double. The tests of
+// test_sigmoid_inline.py over all floats and 10^8 doubles notice one that breaks the bounds.
 INLINE float exp_rest(float u) {
   return polynomial(u, 0x1.fffffcp-2f, -0x1.555492p-3f, 0x1.5558f2p-5f, -0x1.1239d4p-7f,
                     0x1.6a244cp-10f);
@@ -488,9 +491,9 @@ INLINE float exp_rest_16bit(float u) {
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2, for T = float or double.
 // The denominator is carried as high + low, and one Newton step with both (of third order for
-// double) divides: at most 1 ulp over all 2^32 floats. Numerator and denominator are scaled by 2^24
-// (2^53), and the last product rounds into the subnormal range where the result lies there, so that
-// no range needs a path of its own. Where `exact` is false, the low parts are left out.
+// double) divides: less than 1 ulp over all 2^32 floats. Numerator and denominator are scaled by
+// 2^24 (2^53), and the last product rounds into the subnormal range where the result lies there, so
+// that no range needs a path of its own. Where `exact` is false, the low parts are left out.
 template <bool exact, class T>
 INLINE T sigmoid_by_formula(T x) {
   constexpr bool f32 = sizeof(T) == 4;
@@ -860,9 +863,9 @@ Tensor run_kernel(const Tensor& x, const Plan& plan, Tensor y) {
   return y;
 }
 
-// A recorded call has PyTorch's own autograd make the node, save what it saves and call the kernel
-// of the next key: ours, registered for aten::sigmoid under a key that lies between autograd and
-// the CPU or CUDA, that PyTorch has no kernels for, and that no call but ours carries.
+// A recorded call goes to PyTorch's own autograd, which makes the node and calls the next key of
+// the call: CustomRNGKeyId, between autograd and the CPU or CUDA. Ours alone carry it, and its
+// kernel for aten::sigmoid is the one registered here.
 constexpr DispatchKeySet kBelowAutograd(Key::CustomRNGKeyId);
 
 void below_autograd(StableIValue* values, uint64_t, uint64_t) {
