@@ -922,15 +922,18 @@ def test_first_command_shows_only_its_own_lines(cpu, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["", "--sweep"])
-def test_default_run_and_sweep(option, capsys, monkeypatch, small_tensors):
-    """Sizes, views, eager, first and recorded calls; without torch.distributed."""
+def test_default_run_and_sweep(option, capfd, monkeypatch, small_tensors, tmp_path):
+    """Sizes, views, eager, first and recorded calls; without torch.distributed and NumPy."""
+    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the processes of first calls
     cases = ["256 x 393216, bfloat16", "one eager call, 2^10", "first call of a process, 2^24"]
     if option:
         cases = ["x[::2]", "one call with out=, 2^0", "fwd+bwd channels last, cropped"]
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
     monkeypatch.delattr(torch.distributed, "is_initialized")
     assert sigmoid_inline.main([*option.split(), "--device", "cpu", "--trials", "1"]) is None
-    out = table(capsys.readouterr().out, "half of rows of 8192", *cases)
+    out, err = capfd.readouterr()
+    assert table(out, "half of rows of 8192", *cases) and err == ""
     assert ("2 minutes" in out) == bool(option) and "FAILED" not in out
 
 
