@@ -932,6 +932,8 @@ extern "C" __attribute__((visibility("default"))) PyObject* sigmoid_inline_funct
 
 # ---- The build: a library per sources, flags, versions and hardware, compiled once, then loaded --
 
+_CPP = COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE
+_CUDA = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
 _NVCC_FLAGS = "-split-compile=0 -std=c++17 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
 _NVCC_FLAGS += str(torch.version.cuda)
@@ -1068,8 +1070,8 @@ def _build(directory, name, cpu_flags, gpus, stack):
     gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
     cpp_extension.load_inline(
         "sigmoid_inline",
-        COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + CALL_SOURCE,
-        COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE if codes else None,
+        _CPP,
+        _CUDA if codes else None,
         extra_cflags=[cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"],
         extra_cuda_cflags=[_NVCC_FLAGS, *gencode],
         extra_ldflags=["-L."],  # for libcudart.so
@@ -1098,8 +1100,7 @@ def _load():
         flags, machine = _cpu_flags(), os.uname().machine
         gpus = _gpus() if torch.version.cuda else set()
         facts = flags, _NVCC_FLAGS, torch.__version__, machine, os.getenv("CXX")
-        text = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE + CPU_SOURCE + CALL_SOURCE
-        text = re.sub("#line.*", "", text) + repr(facts)  # but where it stands in the file
+        text = re.sub("#line.*", "", _CPP + _CUDA) + repr(facts)  # but where it stands in the file
         name = f"sigmoid_inline-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"

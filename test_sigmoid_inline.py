@@ -1025,8 +1025,7 @@ def test_tuning_by_what_a_gpu_reports(tmp_path):
 
 def test_declarations_by_hand_are_those_of_python_and_pytorch(tmp_path):
     """Compiled beside the headers that the file does without."""
-    find = resolve_name("torch.utils.cpp_extension:include_paths")
-    paths = [*find(), sysconfig.get_path("include")]
+    paths = [*late("utils.cpp_extension:include_paths")(), sysconfig.get_path("include")]
     if not Path(paths[-1], "Python.h").exists():
         pytest.skip("needs Python.h")
     parts = r".*(extern .C. {.*?)(struct PyMethodDef {.*?};)(.*?)(namespace py.*?)using at::.*"
