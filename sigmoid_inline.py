@@ -1238,7 +1238,7 @@ _library.sigmoid_inline_start.argtypes = [ctypes.py_object] * 6
 _library.sigmoid_inline_start.restype = ctypes.py_object
 _frame = FunctionType(sigmoid.__code__, globals())
 _frame.__kwdefaults__ = sigmoid.__kwdefaults__
-_classes = torch.sigmoid.__self__, torch.Tensor, torch.nn.Parameter
+_classes = torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter
 _call = _library.sigmoid_inline_start(torch.sigmoid, torch.Tensor.sigmoid, _frame, *_classes)
 if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
     _vectorcall = ctypes.cast(_library.sigmoid_inline_vectorcall, ctypes.c_void_p)
