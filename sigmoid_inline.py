@@ -236,12 +236,16 @@ struct View {
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
 };
 
-// Launch a kernel; false where there is none for this view or CUDA refuses it. The backward writes
-// grad * (1 - output) * output. The view is of the gradient, or of the output; what it is not of
-// is dense, as grad_input, and in the same order.
-bool launch_on_gpu(Dtype, void* out, const void* in, const View&, int device, void* stream);
-bool launch_backward_on_gpu(Dtype, void* grad_input, const void* grad, const void* output,
-                            const View&, bool output_is_view, int device, void* stream);
+// What a kernel reads and writes. `in` is what the view is of: the forward's input, and in the
+// backward, which has `dense`, the gradient or the output. The other one of them is dense, as `out`.
+struct Operands {
+  void* out;
+  const void *in, *dense = nullptr;
+  bool output_is_view = false;
+};
+
+// Launches the kernel; false where there is none for this view or CUDA refuses it.
+bool launch_on_gpu(Dtype, const Operands&, const View&, int device, void* stream);
 """)
 
 KERNEL_SOURCE = _numbered(r"""
@@ -476,8 +480,8 @@ struct GpuCall {
   }
 };
 
-bool launch(Dtype dtype, void* out, const void* in, const void* dense, bool output_is_view,
-            const View& view, int device, void* stream) {
+bool launch_on_gpu(Dtype dtype, const Operands& operands, const View& view, int device,
+                   void* stream) {
   static thread_local Gpu gpus[128];  // of each thread, so that nothing is locked
   Gpu& gpu = gpus[device];
   if (gpu.wave_bytes == 0) gpu.read(device);  // once
@@ -486,27 +490,20 @@ bool launch(Dtype dtype, void* out, const void* in, const void* dense, bool outp
   if (current != device) cudaSetDevice(device);
   const auto launch_as = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
-    GpuCall<T> call = {to,   static_cast<const T*>(in), static_cast<const T*>(dense),
-                       output_is_view, view, gpu, device, CUstream(stream)};
+    const auto from = static_cast<const T*>(operands.in);
+    const auto dense = static_cast<const T*>(operands.dense);
+    GpuCall<T> call = {to,   from, dense,  operands.output_is_view,
+                       view, gpu,  device, CUstream(stream)};
     return dense ? call.launch_backward_by_unit() : call.launch_by_unit();
   };
   bool launched = false;
-  if (dtype == Dtype::kFloat) launched = launch_as(static_cast<float*>(out));
-  if (dtype == Dtype::kDouble) launched = launch_as(static_cast<double*>(out));
-  if (dtype == Dtype::kBFloat16) launched = launch_as(static_cast<BFloat16*>(out));
-  if (dtype == Dtype::kHalf) launched = launch_as(static_cast<Half*>(out));
+  if (dtype == Dtype::kFloat) launched = launch_as(static_cast<float*>(operands.out));
+  if (dtype == Dtype::kDouble) launched = launch_as(static_cast<double*>(operands.out));
+  if (dtype == Dtype::kBFloat16) launched = launch_as(static_cast<BFloat16*>(operands.out));
+  if (dtype == Dtype::kHalf) launched = launch_as(static_cast<Half*>(operands.out));
   if (current != device) cudaSetDevice(current);
   if (!launched) cudaGetLastError();  // torch.sigmoid would find the error and take it for its own
   return launched;
-}
-bool launch_on_gpu(Dtype dtype, void* out, const void* in, const View& view, int device,
-                   void* stream) {
-  return launch(dtype, out, in, nullptr, false, view, device, stream);
-}
-bool launch_backward_on_gpu(Dtype dtype, void* grad_input, const void* grad, const void* output,
-                            const View& view, bool output_is_view, int device, void* stream) {
-  if (output_is_view) std::swap(grad, output);
-  return launch(dtype, grad_input, grad, output, output_is_view, view, device, stream);
 }
 """)
 
@@ -776,28 +773,18 @@ struct CpuCall {
   }
 };
 
-bool compute(Dtype dtype, void* out, const void* in, const void* dense, bool output_is_view,
-             const View& view, bool is_new) {
+// Returns whether it was computed. `is_new`: the output was allocated for this call.
+bool compute_on_cpu(Dtype dtype, const Operands& operands, const View& view, bool is_new) {
   const auto compute_as = [&](auto* to) {
     using T = std::remove_pointer_t<decltype(to)>;
     const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
-    return CpuCall<T>{to, static_cast<const T*>(in), static_cast<const T*>(dense),
-                      output_is_view, view, has_new_pages}.compute();
+    const auto from = static_cast<const T*>(operands.in);
+    const auto dense = static_cast<const T*>(operands.dense);
+    return CpuCall<T>{to, from, dense, operands.output_is_view, view, has_new_pages}.compute();
   };
-  if (dtype == Dtype::kFloat) return compute_as(static_cast<float*>(out));
-  if (dtype == Dtype::kDouble) return compute_as(static_cast<double*>(out));
-  return dtype == Dtype::kBFloat16 && compute_as(static_cast<BFloat16*>(out));
-}
-
-// Return whether it was computed; of the backward see launch_backward_on_gpu(). `is_new`: the
-// output was allocated for this call.
-bool compute_on_cpu(Dtype dtype, void* out, const void* in, const View& view, bool is_new) {
-  return compute(dtype, out, in, nullptr, false, view, is_new);
-}
-bool compute_backward_on_cpu(Dtype dtype, void* grad_input, const void* grad, const void* output,
-                             const View& view, bool output_is_view, bool is_new) {
-  if (output_is_view) std::swap(grad, output);
-  return compute(dtype, grad_input, grad, output, output_is_view, view, is_new);
+  if (dtype == Dtype::kFloat) return compute_as(static_cast<float*>(operands.out));
+  if (dtype == Dtype::kDouble) return compute_as(static_cast<double*>(operands.out));
+  return dtype == Dtype::kBFloat16 && compute_as(static_cast<BFloat16*>(operands.out));
 }
 """)
 
@@ -925,32 +912,53 @@ Tensor new_output(const Tensor& x, const at::DimVector& strides) {
   return Tensor(at::detail::empty_strided_cpu(x.sizes(), strides, x.scalar_type()));
 }
 
-// sigmoid(x), in `out` where that is given: there it is as a new result would be, and it shares no
-// memory with x or is x. Undefined where no kernel takes the call or CUDA refuses the launch.
-Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
-  if (!has_kernel(x)) return {};
-  const auto strides = output_strides(x, x);
-  View view;
-  if (!make_view(view, x, strides)) return {};
-  if (out && !(has_kernel(*out) && out->device() == x.device() &&
-               out->scalar_type() == x.scalar_type() && out->sizes() == x.sizes() &&
-               out->strides() == strides &&
-               (!out->is_alias_of(x) || (out->strides() == x.strides() &&
-                                         out->const_data_ptr() == x.const_data_ptr()))))
-    return {};
-  const void* const in = x.const_data_ptr();
-  const Tensor y = out ? *out : new_output(x, strides);
-  const Dtype dtype = Dtype(x.scalar_type());
+// Runs the kernel on the data of `in` and `dense`, into `out` or a new tensor; undefined where no
+// kernel runs.
+Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool output_is_view,
+                  const Tensor* out, const at::DimVector& strides) {
+  Operands operands = {nullptr, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
+                       output_is_view};
+  const Tensor y = out ? *out : new_output(in, strides);
+  operands.out = y.mutable_data_ptr();
+  const Dtype dtype = Dtype(in.scalar_type());
   bool is_done = false;
-  if (x.is_cpu()) is_done = compute_on_cpu(dtype, y.mutable_data_ptr(), in, view, !out);
+  if (in.is_cpu()) is_done = compute_on_cpu(dtype, operands, view, !out);
 #if HAS_CUDA
   void* stream = nullptr;
-  if (x.is_cuda() && !aoti_torch_get_current_cuda_stream(x.get_device(), &stream))
-    is_done = launch_on_gpu(dtype, y.mutable_data_ptr(), in, view, x.get_device(), stream);
+  if (in.is_cuda() && !aoti_torch_get_current_cuda_stream(in.get_device(), &stream))
+    is_done = launch_on_gpu(dtype, operands, view, in.get_device(), stream);
 #endif
-  if (!is_done) return {};
-  kernel_calls.fetch_add(1, std::memory_order_relaxed);
-  return y;
+  kernel_calls.fetch_add(is_done, std::memory_order_relaxed);
+  return is_done ? y : Tensor();
+}
+
+bool are_alike(const Tensor& x, const Tensor& y) {
+  return has_kernel(x) && has_kernel(y) && x.device() == y.device() &&
+         x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes();
+}
+
+// sigmoid(x), in `out` where that is given: there it is as a new result would be, and it shares no
+// memory with x or is x. Undefined where PyTorch's kernel has to take the call.
+Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
+  View view;
+  if (!has_kernel(x)) return {};
+  const auto strides = output_strides(x, x);
+  if (!make_view(view, x, strides)) return {};
+  if (out && !(are_alike(x, *out) && out->strides() == at::IntArrayRef(strides))) return {};
+  const bool is_apart = !out || !out->is_alias_of(x);
+  if (!is_apart && !(view.is_dense() && out->const_data_ptr() == x.const_data_ptr())) return {};
+  return run_kernel(view, x, nullptr, false, out, strides);
+}
+
+// grad * (1 - output) * output, with PyTorch's bits; one of them may be a view.
+Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
+  View of_grad, of_output;
+  if (!are_alike(grad, output)) return {};
+  const auto strides = output_strides(grad, output);
+  if (!make_view(of_grad, grad, strides) || !make_view(of_output, output, strides)) return {};
+  if (of_output.is_dense()) return run_kernel(of_grad, grad, &output, false, nullptr, strides);
+  if (of_grad.is_dense()) return run_kernel(of_output, output, &grad, true, nullptr, strides);
+  return {};
 }
 
 // ---- For sigmoid(): a spare key -----------------------------------------------------------------
@@ -984,6 +992,12 @@ Tensor& sigmoid_out_or(const Tensor& x, Tensor& out) {
 template <auto own>
 Tensor& sigmoid_in_place_or(Tensor& x) {
   return try_sigmoid(x, &x).defined() ? x : own(x);
+}
+
+template <auto own>
+Tensor sigmoid_backward_or(const Tensor& grad, const Tensor& output) {
+  const Tensor grad_input = try_sigmoid_backward(grad, output);
+  return grad_input.defined() ? grad_input : own(grad, output);
 }
 
 // PyTorch warns where a kernel takes the place of another. That is what is wanted here.
@@ -1025,6 +1039,7 @@ EXPORT void sigmoid_inline_enable(int more) {
     on_cpu->impl("sigmoid", TORCH_FN(sigmoid_or<at::cpu::sigmoid>));
     on_cpu->impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::cpu::sigmoid_outf>));
     on_cpu->impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::cpu::sigmoid_>));
+    on_cpu->impl("sigmoid_backward", TORCH_FN(sigmoid_backward_or<at::cpu::sigmoid_backward>));
   }
 #if HAS_CUDA
   if (enabled > 0 && !on_gpu) {
@@ -1032,6 +1047,7 @@ EXPORT void sigmoid_inline_enable(int more) {
     on_gpu->impl("sigmoid", TORCH_FN(sigmoid_or<at::cuda::sigmoid>));
     on_gpu->impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::cuda::sigmoid_outf>));
     on_gpu->impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::cuda::sigmoid_>));
+    on_gpu->impl("sigmoid_backward", TORCH_FN(sigmoid_backward_or<at::cuda::sigmoid_backward>));
   }
 #endif
   if (enabled == 0) on_cpu.reset(), on_gpu.reset();
