@@ -39,6 +39,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import inspect
 import logging
 import os
 import re
@@ -104,10 +105,13 @@ def _scripted(input: torch.Tensor, out: Optional[torch.Tensor] = None) -> torch.
     return torch.sigmoid(input, out=out)
 
 
-# torch.jit.script refuses keywords with a default and takes `_scripted` instead, by the attributes
-# that torch.jit.script_if_tracing gives a function. Without them it raises.
+# For tracers and compilers, which look at a function's arguments. torch.jit.script refuses keywords
+# with a default and takes `_scripted` instead, by the attributes that torch.jit.script_if_tracing
+# gives a function; make_fx and FX count `out` as an argument, unless one is wrapped that has none.
 sigmoid.__script_if_tracing_wrapper, sigmoid.__original_fn = True, _scripted
 _scripted.__name__ = "sigmoid"
+sigmoid.__signature__ = inspect.signature(sigmoid)
+sigmoid.__wrapped__ = lambda input: torch.sigmoid(input)
 
 
 class ModelNew(torch.nn.Sigmoid):
