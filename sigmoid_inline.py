@@ -655,6 +655,22 @@ INLINE BFloat16 sigmoid(BFloat16 x) {
 INLINE BFloat16 sigmoid_backward(BFloat16 grad, BFloat16 output) {
   return round_to_bfloat16(sigmoid_backward(widen(grad), widen(output)));
 }
+
+// Two neighbours in a word, so that nothing is packed: 0.8 (forward) and 0.6 of the time.
+struct [[gnu::packed, gnu::aligned(2), gnu::may_alias]] BFloat16Pair {
+  uint32_t bits;
+
+  BFloat16 low() const { return {uint16_t(bits)}; }
+  BFloat16 high() const { return {uint16_t(bits >> 16)}; }
+};
+INLINE BFloat16Pair pair(BFloat16 low, BFloat16 high) {
+  return {uint32_t(high.bits) << 16 | low.bits};
+}
+INLINE BFloat16Pair sigmoid(BFloat16Pair x) { return pair(sigmoid(x.low()), sigmoid(x.high())); }
+INLINE BFloat16Pair sigmoid_backward(BFloat16Pair grad, BFloat16Pair output) {
+  return pair(sigmoid_backward(grad.low(), output.low()),
+              sigmoid_backward(grad.high(), output.high()));
+}
 #endif
 """)
 
@@ -685,20 +701,39 @@ struct CpuCall {
   const View& view;
   bool has_new_pages;  // `out` was mapped for this call
 
-  // Computes `numel` neighbours of the output, from `first` on.
-  void compute_row(const T* from, int64_t first, int64_t numel) const {
-    T* const to = out + first;
-    const T* const other = dense + first;
-#pragma GCC ivdep  // `from` is `to` or apart from it
-    for (int64_t n = 0; !dense && n < numel; n++) to[n] = sigmoid(from[n]);
-    if (!dense) return;
-    const T *const grad = output_is_view ? other : from, *output = output_is_view ? from : other;
+  // Computes the output from element `first` on, `count` of U, which is T or a pair.
+  template <class U, bool is_repeated>
+  void compute_units(const T* of_view, int64_t first, int64_t count) const {
+    U* const to = reinterpret_cast<U*>(out + first);
+    const U* const from = reinterpret_cast<const U*>(of_view);
+    const U* const other = reinterpret_cast<const U*>(dense ? dense + first : of_view);
+    const U value = is_repeated ? *from : U();
+    if (!dense) {
+#pragma GCC ivdep  // what is read is `to` or apart from it
+      for (int64_t n = 0; n < count; n++) to[n] = sigmoid(is_repeated ? value : from[n]);
+    } else if (output_is_view) {
 #pragma GCC ivdep
-    for (int64_t n = 0; n < numel; n++) to[n] = sigmoid_backward(grad[n], output[n]);
+      for (int64_t n = 0; n < count; n++)
+        to[n] = sigmoid_backward(other[n], is_repeated ? value : from[n]);
+    } else {
+#pragma GCC ivdep
+      for (int64_t n = 0; n < count; n++)
+        to[n] = sigmoid_backward(is_repeated ? value : from[n], other[n]);
+    }
+  }
+  template <bool is_repeated>
+  void compute_row(const T* of_view, int64_t first, int64_t numel) const {
+    int64_t done = 0;
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      const T twice[] = {*of_view, *of_view};
+      done = numel / 2 * 2;
+      compute_units<BFloat16Pair, is_repeated>(is_repeated ? twice : of_view, first, done / 2);
+    }
+    compute_units<T, is_repeated>(of_view + (is_repeated ? 0 : done), first + done, numel - done);
   }
 
-  // Long rows are computed where they lie, and the forward of a repeated value once; others are
-  // copied and computed in place.
+  // Long rows and repeated values are computed where they lie; others are copied and computed in
+  // place.
   void compute_tile(int64_t first, int64_t numel) const {
     T* const tile = out + first;
     const T* from = in;
@@ -709,13 +744,12 @@ struct CpuCall {
       from += at[d] * view.strides[d];
     }
     const int64_t stride = view.strides[0];
-    const bool direct = stride == 1 && view.sizes[0] >= kLongRow;
+    const bool direct = stride == 0 || (stride == 1 && view.sizes[0] >= kLongRow);
     for (int64_t done = 0, piece; done < numel; done += piece) {
       piece = std::min(view.sizes[0] - at[0], numel - done);
-      if (stride == 0) {
-        std::fill_n(tile + done, piece, dense ? *from : sigmoid(*from));
-      } else if (direct) {
-        compute_row(from, first + done, piece);
+      if (direct) {
+        stride ? compute_row<false>(from, first + done, piece)
+               : compute_row<true>(from, first + done, piece);
       } else if (stride == 1) {
         memmove(tile + done, from, piece * sizeof(T));
       } else {
@@ -730,7 +764,7 @@ struct CpuCall {
         at[d] = 0;
       }
     }
-    if (!direct && (stride != 0 || dense)) compute_row(tile, first, numel);
+    if (!direct) compute_row<false>(tile, first, numel);
   }
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
