@@ -558,13 +558,19 @@ INLINE float exp_rest_16bit(float u) {
   return polynomial(u, 0x1.0005dp-1f, -0x1.560aa8p-3f, 0x1.5173a2p-5f);
 }
 
+template <class T>
+struct Range {
+  T least = sizeof(T) == 4 ? -104.7 : -745.9;  // power is 0 there
+  T most = 40;                                 // the result rounds to 1 there
+};
+
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2, for T = float or double.
 // The denominator is carried as high + low, and one Newton step with both (of third order for
 // double) divides: less than 1 ulp over all 2^32 floats. Numerator and denominator are scaled by
 // 2^24 (2^53), and the last product rounds into the subnormal range where the result lies there, so
 // that no range needs a path of its own. Where `exact` is false, the low parts are left out.
 template <bool exact, class T>
-INLINE T sigmoid_by_formula(T x) {
+INLINE T sigmoid_by_formula(T x, Range<T> range) {
   constexpr bool f32 = sizeof(T) == 4;
   using Bits = std::conditional_t<f32, uint32_t, uint64_t>;
   constexpr int mantissa = f32 ? 23 : 52, bias = f32 ? 127 : 1023;
@@ -573,10 +579,8 @@ INLINE T sigmoid_by_formula(T x) {
   constexpr T ln2_low = f32 ? 0x1.7f7d1cf8p-20 : 0x1.a39ef35793c76p-33;
   constexpr T to_integer = f32 ? 0x1.8p23 : 0x1.8p52;  // a sum with it ends in the integer's bits
   constexpr T scale = f32 ? 0x1p24 : 0x1p53;
-  constexpr T least = f32 ? -104.7 : -745.9;  // power is 0 there
-  constexpr T most = 40;                      // the result rounds to 1 there
-  x = x < least ? least : x;                  // written so that NaN stays NaN
-  x = x > most ? most : x;
+  x = x < range.least ? range.least : x;  // written so that NaN stays NaN
+  x = x > range.most ? range.most : x;
   const T t = std::fma(x, log2e, to_integer);
   const T k = t - to_integer;
   T u = std::fma(-k, exact ? ln2_high : ln2_high + ln2_low, x);
@@ -593,8 +597,12 @@ INLINE T sigmoid_by_formula(T x) {
   if (!f32) e = std::fma(e, e, e);
   return std::fma(e, r, r) * power;
 }
-INLINE float sigmoid(float x) { return sigmoid_by_formula<true>(x); }
-INLINE double sigmoid(double x) { return sigmoid_by_formula<true>(x); }
+INLINE float sigmoid(float x, Range<float> range = {}) {
+  return sigmoid_by_formula<true>(x, range);
+}
+INLINE double sigmoid(double x, Range<double> range = {}) {
+  return sigmoid_by_formula<true>(x, range);
+}
 
 // The backward has PyTorch's bits, by its order of operations and its roundings.
 INLINE float sigmoid_backward(float grad, float output) { return grad * (1 - output) * output; }
@@ -665,8 +673,8 @@ INLINE Half sigmoid_backward(Half grad, Half output) {
   return round_to_half(widen(round_to_half(widen(grad) * slope)) * y);
 }
 #else
-INLINE BFloat16 sigmoid(BFloat16 x) {
-  return round_to_bfloat16(sigmoid_by_formula<false>(widen(x)));
+INLINE BFloat16 sigmoid(BFloat16 x, Range<float> range) {
+  return round_to_bfloat16(sigmoid_by_formula<false>(widen(x), range));
 }
 INLINE BFloat16 sigmoid_backward(BFloat16 grad, BFloat16 output) {
   return round_to_bfloat16(sigmoid_backward(widen(grad), widen(output)));
@@ -682,7 +690,9 @@ struct [[gnu::packed, gnu::aligned(2), gnu::may_alias]] BFloat16Pair {
 INLINE BFloat16Pair pair(BFloat16 low, BFloat16 high) {
   return {uint32_t(high.bits) << 16 | low.bits};
 }
-INLINE BFloat16Pair sigmoid(BFloat16Pair x) { return pair(sigmoid(x.low()), sigmoid(x.high())); }
+INLINE BFloat16Pair sigmoid(BFloat16Pair x, Range<float> range) {
+  return pair(sigmoid(x.low(), range), sigmoid(x.high(), range));
+}
 INLINE BFloat16Pair sigmoid_backward(BFloat16Pair grad, BFloat16Pair output) {
   return pair(sigmoid_backward(grad.low(), output.low()),
               sigmoid_backward(grad.high(), output.high()));
@@ -724,9 +734,14 @@ struct CpuCall {
     const U* const from = reinterpret_cast<const U*>(of_view);
     const U* const other = reinterpret_cast<const U*>(dense ? dense + first : of_view);
     const U value = is_repeated ? *from : U();
+    // Of a clamp by a value that it cannot know, GCC makes a vector maximum, of one by a constant a
+    // comparison and a blend: 1.1 to 1.2 times the time.
+    Range<std::conditional_t<sizeof(T) == 8, double, float>> range;
+    const volatile auto least = range.least, most = range.most;
+    range = {least, most};
     if (!dense) {
 #pragma GCC ivdep  // what is read is `to` or apart from it
-      for (int64_t n = 0; n < count; n++) to[n] = sigmoid(is_repeated ? value : from[n]);
+      for (int64_t n = 0; n < count; n++) to[n] = sigmoid(is_repeated ? value : from[n], range);
     } else if (output_is_view) {
 #pragma GCC ivdep
       for (int64_t n = 0; n < count; n++)
@@ -745,6 +760,7 @@ struct CpuCall {
       done = numel / 2 * 2;
       compute_units<BFloat16Pair, is_repeated>(is_repeated ? twice : of_view, first, done / 2);
     }
+    if (done == numel) return;
     compute_units<T, is_repeated>(of_view + (is_repeated ? 0 : done), first + done, numel - done);
   }
 
