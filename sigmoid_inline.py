@@ -64,11 +64,10 @@ import fcntl
 
 _path = sys._getframe().f_code.co_filename
 _IS_COMMAND = __name__ == "__main__" and _path == globals().get("__file__")
-if _IS_COMMAND and "IPython" not in sys.modules and not sys.flags.inspect:  # no cell, no python -i
-    # A script ends quietly at Ctrl-C and where `| head` closes its pipe.
-    with contextlib.suppress(ValueError):  # as Python says in any but the main thread
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+if _IS_COMMAND and not sys._getframe().f_back and not sys.flags.inspect:
+    # Python runs this file itself: it ends quietly at Ctrl-C and where `| head` closes its pipe.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 with warnings.catch_warnings():
     if __name__ == "__main__":
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed
@@ -77,7 +76,8 @@ with warnings.catch_warnings():
     from torch.compiler import is_dynamo_compiling
 
 __version__ = "3.0"
-if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
+_IS_MOCKED = not isinstance(torch.__version__, str)  # as Sphinx does
+if not _IS_MOCKED and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
     raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
 # Private names may go: then no call is labelled for the profiler.
 _RecordFunctionFast = getattr(torch._C._profiler, "_RecordFunctionFast", None)
@@ -583,6 +583,7 @@ INLINE BFloat16 sigmoid(BFloat16 x) {
 # ---- The CPU loop -------------------------------------------------------------------------------
 
 CPU_SOURCE = _numbered(r"""
+#include <fenv.h>
 #include <sys/mman.h>
 #include <torch/csrc/stable/c/shim.h>
 #include <unistd.h>
@@ -647,6 +648,15 @@ struct CpuCall {
   const T* in;
   const View& view;
   bool has_new_pages;  // `out` was mapped for this call
+  fenv_t environment = {};  // of the calling thread: whether it flushes subnormals
+
+  static void compute_in_pool(int64_t begin, int64_t end, void* context) {
+    fenv_t own;
+    fegetenv(&own);
+    fesetenv(&static_cast<const CpuCall*>(context)->environment);
+    compute_tiles(begin, end, context);
+    fesetenv(&own);
+  }
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
@@ -663,7 +673,10 @@ struct CpuCall {
 
   bool compute() {
     const int64_t tiles = (view.numel + kTile - 1) / kTile;
-    if (tiles > kGrain) return !torch_parallel_for(0, tiles, kGrain, compute_tiles, this);
+    if (tiles > kGrain) {
+      fegetenv(&environment);
+      return !torch_parallel_for(0, tiles, kGrain, compute_in_pool, this);
+    }
     compute_tiles(0, tiles, this);  // without PyTorch's shim one element takes 0.03 us less of 0.6
     return true;
   }
@@ -942,10 +955,7 @@ _AVX2 = "1 -mavx2 -mfma"  # without fused multiply-add the loop is slow and left
 _AVX512 = f"{_AVX2} -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # takes half the time of AVX2
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
 _NVCC_FLAGS = "-split-compile=0 -std=c++17 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
-# How a compiler, linker or shell begins the line that counts.
-_ERROR = r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warning|.*in function)|\bsh: "
-_PLACE = "set TORCH_EXTENSIONS_DIR (and TMPDIR) to a directory with 32 MB to write and execute"
-_SHELL = {"shell": True, "input": "", "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+_COMMAND = {"input": "", "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
 _ASK_CUDA = """import ctypes
 cuda, major, minor = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
 cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(major))
@@ -964,14 +974,15 @@ class _Steps(contextlib.ExitStack):
         super().__exit__(kind, error, trace)
         if isinstance(error, Exception):
             log = "".join(traceback.format_exception(kind, error, trace))
-            output = getattr(error, "output", None) or str(error) or kind.__name__
+            text = getattr(error, "output", None) or f"{error.__cause__ or ''}\n{error}"
             # Ninja prints a command behind FAILED, then its output. The loader's noise may precede.
-            lines = output.partition("\nFAILED: ")[2].splitlines()[2:] or output.splitlines()
-            lines = [line for line in lines if "ERROR: ld.so" not in line]
-            line = next((line for line in lines if re.search(_ERROR, line)), lines[0]).strip()
+            lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.splitlines()
+            lines = [line for line in lines if line and "ERROR: ld.so" not in line]
+            counts = re.compile(r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warning|.*in func)|\bsh: ")
+            line = next(filter(counts.search, lines), lines[0] if lines else kind.__name__).strip()
             with contextlib.suppress(OSError):
                 file, path = tempfile.mkstemp(".log", "sigmoid_inline-")
-                os.write(file, f"{log}\n{output}".encode(errors="replace"))
+                os.write(file, f"{log}\n{text}".encode(errors="replace"))
                 self.remedy += f"; the whole log: {path}"
             raise RuntimeError(f"sigmoid_inline: {line}{self.remedy}") from None
 
@@ -998,16 +1009,15 @@ def _gpus():
     if not found and not named:
         with contextlib.suppress(OSError, subprocess.SubprocessError):  # there is no CUDA either
             paths = f"{os.environ.get('LD_LIBRARY_PATH', '')}:/run/opengl-driver/lib"  # of NixOS
-            options = _SHELL | {"shell": False, "stderr": subprocess.DEVNULL}
-            options["env"] = os.environ | {"LD_LIBRARY_PATH": paths}
+            options = {"stderr": subprocess.DEVNULL, "env": os.environ | {"LD_LIBRARY_PATH": paths}}
             command = [sys.executable or "python3", "-I", "-S", "-c", _ASK_CUDA]
-            found.update(subprocess.check_output(command, **options).split())
+            found.update(subprocess.check_output(command, **_COMMAND | options).split())
         return found, len(found) > 0
-    names = {"Volta": "7.0", "Turing": "7.5", "Ampere": "8.0 8.6", "Ada": "8.9", "Hopper": "9.0"}
-    for name, versions in (names | {"Blackwell": "10.0 10.3 12.0 12.1"}).items():
+    names = "Volta 7.0 Turing 7.5 Ampere 8.0;8.6 Ada 8.9 Hopper 9.0 Blackwell 10.0;10.3;12.0;12.1"
+    for name, versions in re.findall(r"([A-Z]\w+) (\S+)", names):
         named = named.replace(name, versions)
-    if rest := re.sub(r"(\d+\.\d[af]?)|\+PTX|[; ]", "", named):
-        _say(f"ignores {rest!r} in TORCH_CUDA_ARCH_LIST")
+    if unknown := re.sub(r"(\d+\.\d[af]?)|\+PTX|[; ]", "", named):
+        _say(f"ignores {unknown!r} in TORCH_CUDA_ARCH_LIST")
     return {major + minor for major, minor in re.findall(r"(\d+)\.(\d)", named)}, False
 
 
@@ -1019,20 +1029,20 @@ def _newest(gpu, codes):
 def _toolkit(gpus):
     """(home, codes, what is missing) of the toolkit of PyTorch's CUDA with the newest codes."""
     cuda, toolkits, others = torch.version.cuda, {}, ""
-    on_path = os.path.dirname(os.path.dirname(shutil.which("nvcc") or ""))
-    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), on_path, "/usr/local/cuda"]
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    homes[2:2] = [os.path.dirname(os.path.dirname(shutil.which("nvcc") or ""))]
     homes += [f"{path}/nvidia/cu{cuda.split('.')[0]}" for path in sys.path]  # by pip
-    for home in dict.fromkeys(filter(None, homes)):
+    for home in filter(None, homes):
         nvcc = shlex.quote(f"{home}/bin/nvcc")
-        output = subprocess.getoutput(f"{nvcc} --version && {nvcc} --list-gpu-arch")
-        if release := re.search(r"release (\d+)\.(\d+)", output):
+        text = subprocess.getoutput(f"{nvcc} --version && {nvcc} --list-gpu-arch")
+        if release := re.search(r"release (\d+)\.(\d+)", text):
             others += f", {home} has {release[1]}.{release[2]}"
-            # Before 12.5 there is no cudaGetDriverEntryPointByVersion.
-            if release[1] == cuda.split(".")[0] and float(f"{release[1]}.{release[2]:0>2}") >= 12.05:
-                toolkits[home] = re.findall(r"compute_(\d+)\b", output)
+            # 12.4 has no cudaGetDriverEntryPointByVersion.
+            if release[1] == cuda.split(".")[0] and (int(release[1]), int(release[2])) > (12, 4):
+                toolkits[home] = re.findall(r"compute_(\d+)\b", text)
     if toolkits:
-        best = max(toolkits, key=lambda home: [_newest(gpu, toolkits[home]) for gpu in sorted(gpus)])
-        return best, toolkits[best], ""
+        newest = lambda home: [_newest(gpu, toolkits[home]) for gpu in sorted(gpus)]
+        return (best := max(toolkits, key=newest)), toolkits[best], ""
     do = f"install the toolkit of CUDA {cuda}, or set CUDA_HOME to it"
     if int(cuda.split(".")[0]) >= 13:  # pip has no nvcc of CUDA 12
         do = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={cuda}.*", or {do}'
@@ -1044,9 +1054,8 @@ def _open_library(directory, name, gpus, codes):
     for path in sorted(directory.glob(f"{name}-*-*.so")):
         with contextlib.suppress(OSError):
             *_, built, digest = path.stem.split("-")
-            built = built.split("_")
-            serves = all(_newest(gpu, built) >= _newest(gpu, codes) for gpu in gpus)
-            if serves and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
+            serves = [_newest(gpu, built.split("_")) >= _newest(gpu, codes) for gpu in gpus]
+            if all(serves) and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
                 return ctypes.PyDLL(str(path))
 
 
@@ -1064,14 +1073,13 @@ def _build(directory, name, cpu_flags, home, codes, steps):
         ctypes.CDLL(None).signal(signal.SIGCHLD, 0)  # in any thread
         steps.callback(ctypes.CDLL(None).signal, signal.SIGCHLD, 1)
     # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
-    root = getattr(find_spec("ninja"), "origin", None) or sys.executable or ""
-    root = os.path.dirname(os.path.dirname(root))
+    root = Path(getattr(find_spec("ninja"), "origin", None) or sys.executable or "/").parents[1]
     path, beside = os.environ.get("PATH", os.defpath), f"{root}/bin:{root}/../../../bin"
     cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
-    cc = [word for word in cc.split() if not word.startswith("-")][-1]  # for nvcc a program alone
+    cc = [word for word in cc.split() if not word.startswith("-")][-1]  # nvcc takes a program alone
     nvcc = shlex.quote(f"{home}/bin/nvcc")
     # cpp_extension would put a ccache before compilers, say less of a compiler than ninja, and look
-    # for a GPU: by NVML, so that CUDA stays untouched. _ERROR is English.
+    # for a GPU: by NVML, so that CUDA stays untouched.
     environment = {"TORCH_NO_COMPILER_WRAPPER": "1", "TORCH_DONT_CHECK_COMPILER_ABI": "1"}
     environment |= {"PATH": f"{path}:{beside}", "CXX": cxx, "CC": cc, "PYTORCH_NVCC": nvcc}
     enter(patch.dict(os.environ, environment, PYTORCH_NVML_BASED_CUDA_CHECK="1", LC_ALL="C"))
@@ -1080,32 +1088,32 @@ def _build(directory, name, cpu_flags, home, codes, steps):
     steps.remedy = ": pip install ninja setuptools"
     if subprocess.getstatusoutput("ninja --version")[0]:
         os.environ["PATH"] = f"{beside}:{path}"
-    subprocess.check_output("ninja --version", **_SHELL)
+    subprocess.check_output("ninja --version", shell=True, **_COMMAND)
     from torch.utils import cpp_extension
 
     # Since PyTorch 2.13 CXX is quoted as one word, but it may have several.
     enter(patch.object(cpp_extension, "_shell_join", " ".join, create=True))
     steps.remedy = ": install g++, or set CXX to a compiler of C++17"
     check = f"echo '#include <type_traits>' | {cxx} -std=c++17 -fsyntax-only -x c++ -"
-    subprocess.check_output(check, **_SHELL)
+    subprocess.check_output(check, shell=True, **_COMMAND)
     steps.remedy = ": install it elsewhere"
     if " " in torch.__file__:
         raise ValueError(f"the path of PyTorch, {torch.__file__}, has a space")
     if codes:
         steps.remedy = ": set CC to a compiler that nvcc takes, such as an older one"
-        subprocess.check_output(f"{nvcc} -ccbin {cc} -E -x cu /dev/null", **_SHELL)
+        check = f"{nvcc} -ccbin {cc} -E -x cu /dev/null"
+        subprocess.check_output(check, shell=True, **_COMMAND)
         enter(patch.object(cpp_extension, "CUDA_HOME", home))
         # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
         for runtime in Path(torch.__file__).parents[1].glob("nvidia/*/lib/libcudart.so.*"):
             (scratch / "libcudart.so").write_text(f'INPUT("{runtime}")')  # a linker script
-    tried = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 16)
-    steps.remedy = "" if tried else ": pip install 'torch<2.16'"
     # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
     gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
     options = {"extra_cflags": [cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"]}
     options["extra_cuda_cflags"] = [f"{_NVCC_FLAGS}{torch.version.cuda}", *gencode]
     options |= {"extra_ldflags": ["-L."], "no_implicit_headers": True}  # for libcudart.so
     options |= {"build_directory": str(scratch), "is_python_module": False}
+    steps.remedy = ": pip install 'torch<2.16'" if torch.__version__ >= "2.16" else ""  # not tried
     cpp_extension.load_inline("sigmoid_inline", _CPP, _CUDA if codes else None, **options)
     (built,) = scratch.glob("sigmoid*.so")
     library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()[:16]
@@ -1123,14 +1131,13 @@ def _load():
         steps.callback(libm.fesetenv, state)
         libm.fegetenv(state)
         machine, capability = os.uname().machine, torch.backends.cpu.get_cpu_capability()
-        flags = "1" if machine == "aarch64" else {"AVX2": _AVX2, "AVX512": _AVX512}.get(capability, "0")
-        flags = _CPU_FLAGS + flags
+        avx = {"AVX2": _AVX2, "AVX512": _AVX512}.get(capability, int(machine == "aarch64"))
         gpus, are_here = _gpus() if torch.version.cuda else (set(), False)
         recent = {gpu for gpu in gpus if int(gpu) >= 70}
-        text = re.sub("#line.*", "", _CPP + _CUDA)  # not where it stands in the file
-        text += repr((flags, _NVCC_FLAGS, torch.version.cuda, torch.__version__, machine))
+        facts = _CPU_FLAGS, avx, _NVCC_FLAGS, torch.version.cuda, torch.__version__, machine
+        text = re.sub("#line.*", "", _CPP + _CUDA) + repr(facts)  # but where it stands in the file
         name = f"sigmoid_inline-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        steps.remedy = f": {_PLACE}"
+        steps.remedy = ": set TORCH_EXTENSIONS_DIR (and TMPDIR) to a directory with 32 MB to use"
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"
         directory = Path(cache, "sigmoid_inline").expanduser().absolute()
@@ -1139,13 +1146,8 @@ def _load():
         home, known, missing = _toolkit(recent) if recent else ("", [], "")
         if missing and are_here:  # any code that runs on a GPU serves
             known = [f"{gpu[:-1]}0" for gpu in recent]
-        if library := _open_library(directory, name, recent, known):
-            return library
-        if missing and are_here:
-            steps.remedy = ""
-            raise FileNotFoundError(missing)
-        directory.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
+            directory.mkdir(parents=True, exist_ok=True)
             lock = steps.enter_context(open(directory / "lock", "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
             print(file=lock, flush=True)  # gets the file system's time, whose clock may differ
@@ -1154,15 +1156,19 @@ def _load():
                     shutil.rmtree(path, ignore_errors=True)
         library = _open_library(directory, name, recent, known)
         if library is None:
+            if missing and are_here:
+                steps.remedy = ""
+                raise FileNotFoundError(missing)
             codes = {_newest(gpu, known) for gpu in recent} - {""}
-            library = _build(directory, name, flags, home, codes, steps)
+            library = _build(directory, name, f"{_CPU_FLAGS}{avx}", home, codes, steps)
             if left := sorted(gpu for gpu in gpus if not _newest(gpu, codes)):
                 why = missing or "older than 7.0, or nvcc has no code for it"
                 _say(f"leaves GPUs of {', '.join(left)} to torch.sigmoid: {why}")
         return library
 
 
-_sigmoid = ctypes.PYFUNCTYPE(ctypes.py_object)(("sigmoid_inline_function", _load()))()
+if not _IS_MOCKED:
+    _sigmoid = ctypes.PYFUNCTYPE(ctypes.py_object)(("sigmoid_inline_function", _load()))()
 
 
 # ---- The self-check, the timing and the command line --------------------------------------------
@@ -1301,7 +1307,7 @@ def _cases(args, dtype):
         return default | {case: sweep[case] for case in picked}
     default[f"{shape}, bfloat16"] = call(large, dtype=torch.bfloat16), None
     default |= {half: sweep[half], eager: sweep[eager]}
-    if "__file__" in globals() and sys.executable:
+    if os.path.isfile(_path) and sys.executable:  # no cell, no zip archive
         default["first call of a process, 2^24"] = call(rand, 1 << 24), call
     return default
 
