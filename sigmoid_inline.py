@@ -1013,9 +1013,6 @@ def _gpus():
             command = [sys.executable or "python3", "-I", "-S", "-c", _ASK_CUDA]
             found.update(subprocess.check_output(command, **_COMMAND | options).split())
         return found, len(found) > 0
-    names = "Volta 7.0 Turing 7.5 Ampere 8.0;8.6 Ada 8.9 Hopper 9.0 Blackwell 10.0;10.3;12.0;12.1"
-    for name, versions in re.findall(r"([A-Z]\w+) (\S+)", names):
-        named = named.replace(name, versions)
     if unknown := re.sub(r"(\d+\.\d[af]?)|\+PTX|[; ]", "", named):
         _say(f"ignores {unknown!r} in TORCH_CUDA_ARCH_LIST")
     return {major + minor for major, minor in re.findall(r"(\d+)\.(\d)", named)}, False
@@ -1077,11 +1074,11 @@ def _build(directory, name, cpu_flags, home, codes, steps):
     path, beside = os.environ.get("PATH", os.defpath), f"{root}/bin:{root}/../../../bin"
     cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
     cc = [word for word in cc.split() if not word.startswith("-")][-1]  # nvcc takes a program alone
-    nvcc = shlex.quote(f"{home}/bin/nvcc")
     # cpp_extension would put a ccache before compilers, say less of a compiler than ninja, and look
     # for a GPU: by NVML, so that CUDA stays untouched.
     environment = {"TORCH_NO_COMPILER_WRAPPER": "1", "TORCH_DONT_CHECK_COMPILER_ABI": "1"}
-    environment |= {"PATH": f"{path}:{beside}", "CXX": cxx, "CC": cc, "PYTORCH_NVCC": nvcc}
+    environment |= {"PATH": f"{path}:{beside}", "CXX": cxx, "CC": cc}
+    environment["PYTORCH_NVCC"] = shlex.quote(f"{home}/bin/nvcc")
     enter(patch.dict(os.environ, environment, PYTORCH_NVML_BASED_CUDA_CHECK="1", LC_ALL="C"))
     enter(warnings.catch_warnings())
     enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", 1))
@@ -1096,13 +1093,9 @@ def _build(directory, name, cpu_flags, home, codes, steps):
     steps.remedy = ": install g++, or set CXX to a compiler of C++17"
     check = f"echo '#include <type_traits>' | {cxx} -std=c++17 -fsyntax-only -x c++ -"
     subprocess.check_output(check, shell=True, **_COMMAND)
-    steps.remedy = ": install it elsewhere"
-    if " " in torch.__file__:
-        raise ValueError(f"the path of PyTorch, {torch.__file__}, has a space")
+    # PyTorch 2.15 does not quote the path of its libraries.
+    enter(patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH)))
     if codes:
-        steps.remedy = ": set CC to a compiler that nvcc takes, such as an older one"
-        check = f"{nvcc} -ccbin {cc} -E -x cu /dev/null"
-        subprocess.check_output(check, shell=True, **_COMMAND)
         enter(patch.object(cpp_extension, "CUDA_HOME", home))
         # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
         for runtime in Path(torch.__file__).parents[1].glob("nvidia/*/lib/libcudart.so.*"):
@@ -1113,7 +1106,9 @@ def _build(directory, name, cpu_flags, home, codes, steps):
     options["extra_cuda_cflags"] = [f"{_NVCC_FLAGS}{torch.version.cuda}", *gencode]
     options |= {"extra_ldflags": ["-L."], "no_implicit_headers": True}  # for libcudart.so
     options |= {"build_directory": str(scratch), "is_python_module": False}
-    steps.remedy = ": pip install 'torch<2.16'" if torch.__version__ >= "2.16" else ""  # not tried
+    steps.remedy = f" (CXX={cxx}, CC={cc})"
+    if torch.__version__ >= "2.16":  # not tried
+        steps.remedy = ": pip install 'torch<2.16'"
     cpp_extension.load_inline("sigmoid_inline", _CPP, _CUDA if codes else None, **options)
     (built,) = scratch.glob("sigmoid*.so")
     library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()[:16]
