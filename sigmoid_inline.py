@@ -954,7 +954,7 @@ _CPU_FLAGS += " -fvisibility=hidden -DUSE_CUDA -DHAS_CPU="
 _AVX2 = "1 -mavx2 -mfma"  # without fused multiply-add the loop is slow and left out
 _AVX512 = f"{_AVX2} -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # takes half the time of AVX2
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
-_NVCC_FLAGS = "-split-compile=0 -std=c++17 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
+_NVCC_FLAGS = "-std=c++17 -split-compile=0 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
 _COMMAND = {"input": "", "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
 _ASK_CUDA = """import ctypes
 cuda, major, minor = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
@@ -1026,8 +1026,8 @@ def _newest(gpu, codes):
 def _toolkit(gpus):
     """(home, codes, what is missing) of the toolkit of PyTorch's CUDA with the newest codes."""
     cuda, toolkits, others = torch.version.cuda, {}, ""
-    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
-    homes[2:2] = [os.path.dirname(os.path.dirname(shutil.which("nvcc") or ""))]
+    on_path = os.path.dirname(os.path.dirname(shutil.which("nvcc") or ""))
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), on_path, "/usr/local/cuda"]
     homes += [f"{path}/nvidia/cu{cuda.split('.')[0]}" for path in sys.path]  # by pip
     for home in filter(None, homes):
         nvcc = shlex.quote(f"{home}/bin/nvcc")
@@ -1040,9 +1040,8 @@ def _toolkit(gpus):
     if toolkits:
         newest = lambda home: [_newest(gpu, toolkits[home]) for gpu in sorted(gpus)]
         return (best := max(toolkits, key=newest)), toolkits[best], ""
-    do = f"install the toolkit of CUDA {cuda}, or set CUDA_HOME to it"
-    if int(cuda.split(".")[0]) >= 13:  # pip has no nvcc of CUDA 12
-        do = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={cuda}.*", or {do}'
+    pip = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={cuda}.*", or ' if cuda >= "13" else ""
+    do = f"{pip}install the toolkit of CUDA {cuda}, or set CUDA_HOME to it"  # pip has none of 12
     return "", [], f"nvcc of CUDA {cuda} is missing{others}: {do}"
 
 
@@ -1059,6 +1058,7 @@ def _open_library(directory, name, gpus, codes):
 def _build(directory, name, cpu_flags, home, codes, steps):
     """Compiles the library in a directory of its own, loads it and puts it into the cache."""
     start, enter = time.perf_counter(), steps.enter_context
+    directory.mkdir(parents=True, exist_ok=True)  # where it could not be locked
     scratch = tempfile.TemporaryDirectory("", "build-", directory, ignore_cleanup_errors=True)
     scratch = Path(enter(scratch))
     if os.statvfs(scratch).f_flag & os.ST_NOEXEC:
@@ -1139,7 +1139,7 @@ def _load():
         if library := _open_library(directory, name, recent, recent):
             return library
         home, known, missing = _toolkit(recent) if recent else ("", [], "")
-        if missing and are_here:  # any code that runs on a GPU serves
+        if missing and are_here:  # then any code that runs on a GPU serves
             known = [f"{gpu[:-1]}0" for gpu in recent]
         with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
             directory.mkdir(parents=True, exist_ok=True)
