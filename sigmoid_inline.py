@@ -43,6 +43,7 @@ import inspect
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import statistics
@@ -65,11 +66,10 @@ import fcntl
 
 _path = sys._getframe().f_code.co_filename
 _IS_COMMAND = __name__ == "__main__" and _path == globals().get("__file__")
-if _IS_COMMAND and "IPython" not in sys.modules and not sys.flags.inspect:  # no cell, no python -i
-    # A script ends quietly at Ctrl-C and where `| head` closes its pipe.
-    with contextlib.suppress(ValueError):  # as Python says in any but the main thread
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+if _IS_COMMAND and not sys._getframe().f_back and not sys.flags.inspect:
+    # Python runs this file itself: it ends quietly at Ctrl-C and where `| head` closes its pipe.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 with warnings.catch_warnings():
     if __name__ == "__main__":
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")  # not needed
@@ -77,7 +77,8 @@ with warnings.catch_warnings():
     from torch.compiler import is_dynamo_compiling
 
 __version__ = "3.0"
-if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
+_IS_MOCKED = not isinstance(torch.__version__, str)  # as Sphinx does
+if not _IS_MOCKED and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
     raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
 # ---- What a user calls --------------------------------------------------------------------------
 
@@ -703,6 +704,7 @@ INLINE BFloat16Pair sigmoid_backward(BFloat16Pair grad, BFloat16Pair output) {
 # ---- The CPU loop -------------------------------------------------------------------------------
 
 CPU_SOURCE = _numbered(r"""
+#include <fenv.h>
 #include <sys/mman.h>
 #include <torch/csrc/stable/c/shim.h>
 #include <unistd.h>
@@ -726,6 +728,15 @@ struct CpuCall {
   bool output_is_view;
   const View& view;
   bool has_new_pages;  // `out` was mapped for this call
+  fenv_t environment = {};  // of the calling thread: whether it flushes subnormals
+
+  static void compute_in_pool(int64_t begin, int64_t end, void* context) {
+    fenv_t own;
+    fegetenv(&own);
+    fesetenv(&static_cast<const CpuCall*>(context)->environment);
+    compute_tiles(begin, end, context);
+    fesetenv(&own);
+  }
 
   // Computes the output from element `first` on, `count` of U, which is T or a pair.
   template <class U, bool is_repeated>
@@ -814,7 +825,10 @@ struct CpuCall {
 
   bool compute() {
     const int64_t tiles = (view.numel + kTile - 1) / kTile;
-    if (tiles > kGrain) return !torch_parallel_for(0, tiles, kGrain, compute_tiles, this);
+    if (tiles > kGrain) {
+      fegetenv(&environment);
+      return !torch_parallel_for(0, tiles, kGrain, compute_in_pool, this);
+    }
     compute_tiles(0, tiles, this);  // without PyTorch's shim one element takes 0.03 us less of 0.6
     return true;
   }
@@ -1193,7 +1207,8 @@ EXPORT PyObject* sigmoid_inline_call_apart(PyObject* function) {
 
 def _probe():
     """What does not hold of a plain and of a recorded call on the CPU; "" where all does."""
-    leaf, before = torch.zeros(3, requires_grad=True, dtype=torch.float32, device="cpu"), kernel_calls()
+    leaf = torch.zeros(3, requires_grad=True, dtype=torch.float32, device="cpu")
+    before = kernel_calls()
     plain, recorded = sigmoid(leaf.detach()), sigmoid(leaf)
     if plain.tolist() != [0.5] * 3 or recorded.tolist() != [0.5] * 3:
         return f"sigmoid of 0 is {plain.tolist()}, recorded {recorded.tolist()}"
@@ -1204,44 +1219,47 @@ def _probe():
     return ""
 
 
-# ---- The build: a library per sources, flags, versions and hardware, compiled once, then loaded --
+# ---- The build: a library per sources, flags, versions and GPUs, compiled once, then loaded ------
 
 _CPP = COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + OPERATOR_SOURCE + CALL_SOURCE
 _CUDA = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE
+# USE_CUDA has PyTorch's shims declare streams and device guards.
+_CPU_FLAGS = "-O2 -ftree-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off"
+_CPU_FLAGS += " -fvisibility=hidden -DUSE_CUDA -DHAS_CPU="
+_AVX2 = "1 -mavx2 -mfma"  # without fused multiply-add the loop is slow and left out
+_AVX512 = f"{_AVX2} -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # takes half the time of AVX2
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
-_NVCC_FLAGS = "-split-compile=0 -std=c++17 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
-_NVCC_FLAGS += str(torch.version.cuda)
-_TOOLKIT = f"install the toolkit of CUDA {torch.version.cuda}, or set CUDA_HOME to it"
-if (torch.version.cuda or "") >= "13":  # pip has no nvcc of CUDA 12
-    _TOOLKIT = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={torch.version.cuda}.*", or {_TOOLKIT}'
-_REMEDIES = {  # where the words of a tool do not say what to do
-    "'(ninja|setuptools)'": "pip install ninja setuptools",
-    r"\bsh: .*(not found|denied)|subcommand|error: \w+: No such": "install g++, or set CXX",
-    r"unsupported \w+ version": "set CC and CXX to an older compiler",
-    "nvcc is|Unsupported .version": _TOOLKIT,
-    "libnvidia-ml": "mend the NVIDIA driver, or set CUDA_VISIBLE_DEVICES= to use the CPU",
-    "No space|quota|too large|size limit": "free some, or set TORCH_EXTENSIONS_DIR and TMPDIR",
-    "undefined symbol": "pip install 'torch<2.16'",  # 2.15 is the newest that was tried
-    "ninja: e|Errno .*: '|home dir|map seg": "set TORCH_EXTENSIONS_DIR to a usable directory",
-}
-# How a compiler, linker, shell or loader begins the line that counts.
-_ERROR = r"(?i)\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warning|.*in function)|\bsh: |\.so[.\d]*: "
+_NVCC_FLAGS = "-std=c++17 -split-compile=0 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
+_COMMAND = {"input": "", "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+_ASK_CUDA = """import ctypes
+cuda, major, minor = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
+cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(major))
+for gpu in range(major.value):
+    cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, gpu)
+    cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, gpu)
+    print(f"{major.value}{minor.value}")"""
 
 
-def _in_one_line(kind, error, trace):
-    """As the exit of a context: raises, for an error, its line that counts and what to do."""
-    if isinstance(error, Exception):
-        log = "".join(traceback.format_exception(kind, error, trace))
-        # Ninja prints a command behind FAILED, then what it said. Of an exception the end counts.
-        said = log.partition("\nFAILED: ")[2].splitlines()[2:] or log.splitlines()[::-1]
-        lines = [line for line in said if re.search(_ERROR, line)] or list(filter(None, said))
-        line = re.sub("^(Runtime|OS)Error: (Error building .*?: )?", "", lines[0].strip())
-        line += next((f": {do}" for sign, do in _REMEDIES.items() if re.search(sign, line)), "")
-        with contextlib.suppress(OSError):
-            file, path = tempfile.mkstemp(".log", "sigmoid_inline-")
-            os.write(file, log.encode(errors="replace"))
-            line += f"; the whole log: {path}"
-        raise RuntimeError(f"sigmoid_inline: {line}") from None
+class _Steps(contextlib.ExitStack):
+    """Undoes what was entered. An error becomes one line, with what helps in this step."""
+
+    remedy = ""
+
+    def __exit__(self, kind, error, trace):
+        super().__exit__(kind, error, trace)
+        if isinstance(error, Exception):
+            log = "".join(traceback.format_exception(kind, error, trace))
+            text = getattr(error, "output", None) or f"{error.__cause__ or ''}\n{error}"
+            # Ninja prints a command behind FAILED, then its output. The loader's noise may precede.
+            lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.splitlines()
+            lines = [line for line in lines if line and "ERROR: ld.so" not in line]
+            counts = re.compile(r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warning|.*in func)|\bsh: ")
+            line = next(filter(counts.search, lines), lines[0] if lines else kind.__name__).strip()
+            with contextlib.suppress(OSError):
+                file, path = tempfile.mkstemp(".log", "sigmoid_inline-")
+                os.write(file, f"{log}\n{text}".encode(errors="replace"))
+                self.remedy += f"; the whole log: {path}"
+            raise RuntimeError(f"sigmoid_inline: {line}{self.remedy}") from None
 
 
 def _say(line):
@@ -1249,166 +1267,203 @@ def _say(line):
         sys.stderr.write(f"sigmoid_inline: {line}\n")
 
 
-def _cpu_flags():
-    """Compiler flags for this CPU. Without fused multiply-add the loop is slow and left out."""
-    flags = "-O2 -ftree-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off"
-    # USE_CUDA has PyTorch's shims declare streams and device guards.
-    flags += " -fvisibility=hidden -DUSE_CUDA"
-    capability = torch.backends.cpu.get_cpu_capability()
-    if capability in ("AVX2", "AVX512"):
-        flags += " -mavx2 -mfma"
-    if capability == "AVX512":  # which takes half the time of AVX2
-        flags += " -mavx512f -mavx512vl -mavx512bw -mavx512dq"
-    has_cpu = "-mfma" in flags or os.uname().machine == "aarch64"
-    return f"{flags} -DHAS_CPU={int(has_cpu)}"
-
-
 def _gpus():
-    """The machine's GPUs, such as {"90"}; where it has none, what TORCH_CUDA_ARCH_LIST names."""
-    found = set()
-    if torch.cuda.device_count() > 0:  # by NVML: after CUDA's start, of 0.2 s, no fork can use it
+    """Compute capabilities, such as {"90"}, and whether GPUs of this machine have them: by NVML,
+    as no fork could use CUDA after its start; else TORCH_CUDA_ARCH_LIST, or CUDA elsewhere."""
+    found, named = set(), os.environ.get("TORCH_CUDA_ARCH_LIST", "")
+    with contextlib.suppress(OSError, AttributeError):
         nvml, gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
         count, major, minor = ctypes.c_uint(), ctypes.c_int(), ctypes.c_int()
-        nvml.nvmlInit_v2()
-        nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
         for index in range(count.value):
             nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(gpu))
             if not nvml.nvmlDeviceGetCudaComputeCapability(gpu, *map(ctypes.byref, (major, minor))):
                 found.add(f"{major.value}{minor.value}")
-        if not found:
-            raise OSError("libnvidia-ml.so.1 names no GPU")
-        return found
-    names = {"Volta": "7.0", "Turing": "7.5", "Ampere": "8.0 8.6", "Ada": "8.9", "Hopper": "9.0"}
-    names["Blackwell"] = "10.0 10.3 12.0 12.1"
-    for item in re.findall("[^; ]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "")):
-        item = item.removesuffix("+PTX")
-        versions = names.get(item, item)
-        if re.fullmatch(r"(\d+\.\da? ?)+", versions):
-            found.update(re.sub("[.a]", "", versions).split())
-        else:
-            _say(f"ignores {item!r} in TORCH_CUDA_ARCH_LIST")
-    return found
+    if found and torch.cuda.device_count() > 0:  # by NVML; CUDA_VISIBLE_DEVICES may hide them
+        return found, True
+    if not found and not named:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):  # there is no CUDA either
+            paths = f"{os.environ.get('LD_LIBRARY_PATH', '')}:/run/opengl-driver/lib"  # of NixOS
+            options = {"stderr": subprocess.DEVNULL, "env": os.environ | {"LD_LIBRARY_PATH": paths}}
+            command = [sys.executable or "python3", "-I", "-S", "-c", _ASK_CUDA]
+            found.update(subprocess.check_output(command, **_COMMAND | options).split())
+        return found, len(found) > 0
+    if unknown := re.sub(r"(\d+\.\d[af]?)|\+PTX|[; ]", "", named):
+        _say(f"ignores {unknown!r} in TORCH_CUDA_ARCH_LIST")
+    return {major + minor for major, minor in re.findall(r"(\d+)\.(\d)", named)}, False
 
 
-def _open_library(directory, name, gpus):
-    """A library for these GPUs, or None. The digest in its name vouches for its content."""
+def _newest(gpu, codes):
+    """The newest of these codes that runs on the GPU, which has its major version; or ""."""
+    return max((code for code in codes if code[:-1] == gpu[:-1] and code <= gpu), default="")
+
+
+def _toolkit(gpus):
+    """(home, codes, what is missing) of the toolkit of PyTorch's CUDA with the newest codes."""
+    cuda, toolkits, others = torch.version.cuda, {}, ""
+    on_path = os.path.dirname(os.path.dirname(shutil.which("nvcc") or ""))
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), on_path, "/usr/local/cuda"]
+    homes += [f"{path}/nvidia/cu{cuda.split('.')[0]}" for path in sys.path]  # by pip
+    for home in filter(None, homes):
+        nvcc = shlex.quote(f"{home}/bin/nvcc")
+        text = subprocess.getoutput(f"{nvcc} --version && {nvcc} --list-gpu-arch")
+        if release := re.search(r"release (\d+)\.(\d+)", text):
+            others += f", {home} has {release[1]}.{release[2]}"
+            # 12.4 has no cudaGetDriverEntryPointByVersion.
+            if release[1] == cuda.split(".")[0] and (int(release[1]), int(release[2])) > (12, 4):
+                toolkits[home] = re.findall(r"compute_(\d+)\b", text)
+    if toolkits:
+        newest = lambda home: [_newest(gpu, toolkits[home]) for gpu in sorted(gpus)]
+        return (best := max(toolkits, key=newest)), toolkits[best], ""
+    pip = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={cuda}.*", or ' if cuda >= "13" else ""
+    do = f"{pip}install the toolkit of CUDA {cuda}, or set CUDA_HOME to it"  # pip has none of 12
+    return "", [], f"nvcc of CUDA {cuda} is missing{others}: {do}"
+
+
+def _open_library(directory, name, gpus, codes):
+    """A library whose code for these GPUs is as new as these codes. The digest vouches for it."""
     for path in sorted(directory.glob(f"{name}-*-*.so")):
         with contextlib.suppress(OSError):
-            *_, built_for, digest = path.stem.split("-")
-            right = hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest)
-            if right and gpus <= set(built_for.split("_")):
+            *_, built, digest = path.stem.split("-")
+            serves = [_newest(gpu, built.split("_")) >= _newest(gpu, codes) for gpu in gpus]
+            if all(serves) and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
                 return ctypes.PyDLL(str(path))
 
 
-def _build(directory, name, cpu_flags, gpus, stack):
+def _build(directory, name, cpu_flags, home, codes, steps):
     """Compiles the library in a directory of its own, loads it and puts it into the cache."""
-    start = time.perf_counter()
+    start, enter = time.perf_counter(), steps.enter_context
+    directory.mkdir(parents=True, exist_ok=True)  # where it could not be locked
+    scratch = tempfile.TemporaryDirectory("", "build-", directory, ignore_cleanup_errors=True)
+    scratch = Path(enter(scratch))
+    if os.statvfs(scratch).f_flag & os.ST_NOEXEC:
+        raise PermissionError(f"{directory} is mounted noexec")
+    for place in (scratch, None):
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(1 << 25))
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no program's status is known
+        ctypes.CDLL(None).signal(signal.SIGCHLD, 0)  # in any thread
+        steps.callback(ctypes.CDLL(None).signal, signal.SIGCHLD, 1)
     # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
-    root = getattr(find_spec("ninja"), "origin", None) or sys.executable or ""
-    root = os.path.dirname(os.path.dirname(root))
-    paths = f"{os.environ.get('PATH', os.defpath)}:{root}/bin:{root}/../../../bin"
-    # cpp_extension takes an empty CXX for a name, looks for a GPU, by NVML so that CUDA stays
-    # untouched, and would say less of a compiler than ninja. _ERROR is English.
-    environment = {"PATH": paths, "CXX": os.environ.get("CXX") or "c++", "LC_ALL": "C"}
-    environment |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "TORCH_DONT_CHECK_COMPILER_ABI": "1"}
-    for variable, value in environment.items():
-        old = os.environ.get(variable)
-        stack.callback(os.environ.pop if old is None else os.environ.__setitem__, variable, old)
-        os.environ[variable] = value
-    stack.enter_context(warnings.catch_warnings())
-    stack.enter_context(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", 1))
-    for output in ("stdout", "stderr"):
-        if getattr(getattr(sys, output), "closed", True):  # by a daemon
-            stack.enter_context(patch.object(sys, output))
+    root = Path(getattr(find_spec("ninja"), "origin", None) or sys.executable or "/").parents[1]
+    path, beside = os.environ.get("PATH", os.defpath), f"{root}/bin:{root}/../../../bin"
+    cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
+    cc = [word for word in cc.split() if not word.startswith("-")][-1]  # nvcc takes a program alone
+    # cpp_extension would put a ccache before compilers, say less of a compiler than ninja, and look
+    # for a GPU: by NVML, so that CUDA stays untouched.
+    environment = {"TORCH_NO_COMPILER_WRAPPER": "1", "TORCH_DONT_CHECK_COMPILER_ABI": "1"}
+    environment |= {"PATH": f"{path}:{beside}", "CXX": cxx, "CC": cc}
+    environment["PYTORCH_NVCC"] = shlex.quote(f"{home}/bin/nvcc")
+    enter(patch.dict(os.environ, environment, PYTORCH_NVML_BASED_CUDA_CHECK="1", LC_ALL="C"))
+    enter(warnings.catch_warnings())
+    enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", 1))
+    steps.remedy = ": pip install ninja setuptools"
+    if subprocess.getstatusoutput("ninja --version")[0]:
+        os.environ["PATH"] = f"{beside}:{path}"
+    subprocess.check_output("ninja --version", shell=True, **_COMMAND)
     from torch.utils import cpp_extension
 
-    # Of any error here, such as too many files, cpp_extension would say that ninja is missing.
-    subprocess.check_output(["ninja", "--version"], stdin=subprocess.PIPE)
-    scratch = Path(stack.enter_context(tempfile.TemporaryDirectory("", "build-", directory)))
-    codes = set()
-    if recent := [gpu for gpu in gpus if int(gpu) >= 70]:
-        major = torch.version.cuda.split(".")[0]
-        homes = [cpp_extension.CUDA_HOME, *(f"{path}/nvidia/cu{major}" for path in sys.path)]
-        homes = [home for home in homes if home and shutil.which(f"{home}/bin/nvcc")]
-        if not homes:
-            raise FileNotFoundError("nvcc is missing")
-        stack.enter_context(patch.object(cpp_extension, "CUDA_HOME", homes[0]))
+    # Since PyTorch 2.13 CXX is quoted as one word, but it may have several.
+    enter(patch.object(cpp_extension, "_shell_join", " ".join, create=True))
+    steps.remedy = ": install g++, or set CXX to a compiler of C++17"
+    check = f"echo '#include <type_traits>' | {cxx} -std=c++17 -fsyntax-only -x c++ -"
+    subprocess.check_output(check, shell=True, **_COMMAND)
+    # PyTorch 2.15 does not quote the path of its libraries.
+    enter(patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH)))
+    if codes:
+        enter(patch.object(cpp_extension, "CUDA_HOME", home))
         # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
-        for runtime in Path(torch.__file__).parents[1].glob(f"nvidia/*/lib/libcudart.so.{major}"):
-            (scratch / "libcudart.so").symlink_to(runtime)
-        listed = subprocess.check_output([f"{homes[0]}/bin/nvcc", "--list-gpu-arch"], text=True)
-        known = sorted(re.findall(r"\d+", listed))
-        for gpu in recent:  # code runs on later GPUs of its major version
-            codes.update([code for code in known if code[:-1] == gpu[:-1] and code <= gpu][-1:])
+        for runtime in Path(torch.__file__).parents[1].glob("nvidia/*/lib/libcudart.so.*"):
+            (scratch / "libcudart.so").write_text(f'INPUT("{runtime}")')  # a linker script
     # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
     gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
-    cpp_extension.load_inline(
-        "sigmoid_inline",
-        _CPP,
-        _CUDA if codes else None,
-        extra_cflags=[cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"],
-        extra_cuda_cflags=[_NVCC_FLAGS, *gencode],
-        extra_ldflags=["-L."],  # for libcudart.so
-        build_directory=str(scratch),
-        is_python_module=False,
-        no_implicit_headers=True,
-    )
+    options = {"extra_cflags": [cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"]}
+    options["extra_cuda_cflags"] = [f"{_NVCC_FLAGS}{torch.version.cuda}", *gencode]
+    options |= {"extra_ldflags": ["-L."], "no_implicit_headers": True}  # for libcudart.so
+    options |= {"build_directory": str(scratch), "is_python_module": False}
+    steps.remedy = f" (CXX={cxx}, CC={cc})"
+    if torch.__version__ >= "2.16":  # not tried
+        steps.remedy = ": pip install 'torch<2.16'"
+    cpp_extension.load_inline("sigmoid_inline", _CPP, _CUDA if codes else None, **options)
     (built,) = scratch.glob("sigmoid*.so")
     library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()[:16]
-    built.replace(directory / f"{name}-{'_'.join(sorted(gpus)) or 'cpu'}-{digest}.so")
+    built.replace(directory / f"{name}-{'_'.join(sorted(codes)) or 'cpu'}-{digest}.so")
     what = f"GPU kernel for sm_{', sm_'.join(sorted(codes))}" if codes else "CPU kernel"
     _say(f"compiled the {what} in {time.perf_counter() - start:.1f} s")
-    if gpus and not codes:
-        _say("leaves the GPU to torch.sigmoid: it is older than 7.0, or nvcc has no code for it")
     return library
 
 
 def _load():
-    """The built-in function of the kernels, of a library that is compiled if need be."""
-    with contextlib.ExitStack() as stack:
-        stack.push(_in_one_line)
+    """The library of the kernels, which is compiled where none in the cache serves."""
+    with _Steps() as steps:
         # To load what was linked with -ffast-math changes how this thread computes subnormals.
         libm, state = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64)
-        stack.callback(libm.fesetenv, state)
+        steps.callback(libm.fesetenv, state)
         libm.fegetenv(state)
-        flags, machine = _cpu_flags(), os.uname().machine
-        gpus = _gpus() if torch.version.cuda else set()
-        facts = flags, _NVCC_FLAGS, torch.__version__, machine, os.getenv("CXX")
+        machine, capability = os.uname().machine, torch.backends.cpu.get_cpu_capability()
+        avx = {"AVX2": _AVX2, "AVX512": _AVX512}.get(capability, int(machine == "aarch64"))
+        gpus, are_here = _gpus() if torch.version.cuda else (set(), False)
+        recent = {gpu for gpu in gpus if int(gpu) >= 70}
+        facts = _CPU_FLAGS, avx, _NVCC_FLAGS, torch.version.cuda, torch.__version__, machine
         text = re.sub("#line.*", "", _CPP + _CUDA) + repr(facts)  # but where it stands in the file
         name = f"sigmoid_inline-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        steps.remedy = ": set TORCH_EXTENSIONS_DIR (and TMPDIR) to a directory with 32 MB to use"
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"
         directory = Path(cache, "sigmoid_inline").expanduser().absolute()
-        library = _open_library(directory, name, gpus)
-        if library is None:
+        if library := _open_library(directory, name, recent, recent):
+            return library
+        home, known, missing = _toolkit(recent) if recent else ("", [], "")
+        if missing and are_here:  # then any code that runs on a GPU serves
+            known = [f"{gpu[:-1]}0" for gpu in recent]
+        with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
             directory.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
-                for path in directory.glob("build*"):
-                    if time.time() - path.stat().st_mtime > 3600:  # of a process that was killed
-                        shutil.rmtree(path, ignore_errors=True)
-                lock = stack.enter_context(open(directory / "lock", "w"))
-                fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
-            library = _open_library(directory, name, gpus)
-            library = library or _build(directory, name, flags, gpus, stack)
+            lock = steps.enter_context(open(directory / "lock", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
+            print(file=lock, flush=True)  # gets the file system's time, whose clock may differ
+            for path in directory.glob("build-*"):  # of a process that was killed
+                if os.fstat(lock.fileno()).st_mtime - path.stat().st_mtime > 3600:
+                    shutil.rmtree(path, ignore_errors=True)
+        library = _open_library(directory, name, recent, known)
+        if library is None:
+            if missing and are_here:
+                steps.remedy = ""
+                raise FileNotFoundError(missing)
+            codes = {_newest(gpu, known) for gpu in recent} - {""}
+            library = _build(directory, name, f"{_CPU_FLAGS}{avx}", home, codes, steps)
+            if left := sorted(gpu for gpu in gpus if not _newest(gpu, codes)):
+                why = missing or "older than 7.0, or nvcc has no code for it"
+                _say(f"leaves GPUs of {', '.join(left)} to torch.sigmoid: {why}")
         return library
 
 
-_library, _enabled = _load(), set()
-_library.sigmoid_inline_calls.restype = ctypes.c_int64
-_library.sigmoid_inline_start.argtypes = [ctypes.py_object] * 6
-_library.sigmoid_inline_start.restype = ctypes.py_object
-_frame = FunctionType(sigmoid.__code__, globals())
-_frame.__kwdefaults__ = sigmoid.__kwdefaults__
-_classes = torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter
-_call = _library.sigmoid_inline_start(torch.sigmoid, torch.Tensor.sigmoid, _frame, *_classes)
-if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
-    _vectorcall = ctypes.cast(_library.sigmoid_inline_vectorcall, ctypes.c_void_p)
-    ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), _vectorcall)
-_library.sigmoid_inline_call_apart.argtypes = [ctypes.py_object]
-_library.sigmoid_inline_call_apart.restype = ctypes.py_object
-_moved = _library.sigmoid_inline_call_apart(_probe)
-if _moved:  # without the kernels the key lets all operators fall through
-    _library.sigmoid_inline_register(0)
+def _start(library):
+    """Lets the calls of `sigmoid` go to the library, and returns its built-in function."""
+    for name, result, *arguments in (
+        ("calls", ctypes.c_int64),
+        ("start", ctypes.py_object, *[ctypes.py_object] * 6),
+        ("call_apart", ctypes.py_object, ctypes.py_object),
+    ):
+        function = getattr(library, f"sigmoid_inline_{name}")
+        function.restype, function.argtypes = result, arguments
+    frame = FunctionType(sigmoid.__code__, globals())
+    frame.__kwdefaults__ = sigmoid.__kwdefaults__
+    classes = torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter
+    call = library.sigmoid_inline_start(torch.sigmoid, torch.Tensor.sigmoid, frame, *classes)
+    if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
+        vectorcall = ctypes.cast(library.sigmoid_inline_vectorcall, ctypes.c_void_p)
+        ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), vectorcall)
+    return call
+
+
+_library = _call = None
+_enabled, _moved = set(), ""
+if not _IS_MOCKED:
+    _library = _load()
+    _call = _start(_library)
+    _moved = _library.sigmoid_inline_call_apart(_probe)
+if _moved:
+    _library.sigmoid_inline_register(0)  # without the kernel the key lets sigmoid fall through
     _moved = f"PyTorch {torch.__version__} has moved: {_moved}; sigmoid is torch.sigmoid now"
     _say(_moved)
 
