@@ -1345,7 +1345,7 @@ def _build(directory, name, cpu_flags, home, codes, steps):
         ctypes.CDLL(None).signal(signal.SIGCHLD, 0)  # in any thread
         steps.callback(ctypes.CDLL(None).signal, signal.SIGCHLD, 1)
     # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
-    root = Path(getattr(find_spec("ninja"), "origin", None) or sys.executable or "/").parents[1]
+    root = Path(getattr(find_spec("ninja"), "origin", None) or sys.executable or "/-/-").parents[1]
     path, beside = os.environ.get("PATH", os.defpath), f"{root}/bin:{root}/../../../bin"
     cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
     cc = [word for word in cc.split() if not word.startswith("-")][-1]  # nvcc takes a program alone

@@ -884,9 +884,9 @@ assert os.wait()[1] == 0"""
 def test_processes_that_import_at_once_all_succeed(first, tmp_path):
     """They build once where files can be locked, also two threads and with another compiler or
     clock; for another CPU it is another library. Without locks nobody's files are removed."""
-    ahead = "import time; now = time.time; time.time = lambda: now() + 7200; " + first
-    threads = f"import runpy, threading; call = lambda: runpy.run_path({str(FILE)!r}); " + first
-    threads += "; many = [threading.Thread(target=call) for _ in 'ab']; [t.start() for t in many]"
+    ahead = f"{first}\nimport time; now = time.time; time.time = lambda: now() + 7200"
+    threads = f"""{first}\nimport runpy, threading
+for _ in "ab": threading.Thread(target=runpy.run_path, args=[{str(FILE)!r}]).start()"""
     machines = [{}, {"FIRST": threads}, {"CXX": "g++"}, {"FIRST": ahead}]
     machines += [{"ATEN_CPU_CAPABILITY": "default"}]
     processes = [start("-c", IMPORT, cache=tmp_path, **{"FIRST": first} | m) for m in machines]
