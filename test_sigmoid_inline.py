@@ -241,13 +241,14 @@ def random_view(rng, device, dtype):
 
 def random_gradient(rng, y):
     """Dense, expanded from a scalar, a row or a column, half of rows, or transposed, as y's."""
-    shape = [rng.choice([n, n, 1]) for n in y.shape] if rng.random() < 0.4 else [*y.shape]
-    if rng.random() < 0.2 and shape:
+    expanded, halved, transposed = (rng.random() < 0.3 for _ in range(3))
+    shape = [rng.choice([n, n, 1]) if expanded else n for n in y.shape]
+    if y.dim() > 1 and halved:
         shape[-1] *= 2
     gradient = torch.randn(shape, device=y.device).to(y.dtype)
-    if shape and shape[-1] == 2 * y.shape[-1]:
-        gradient = gradient.chunk(2, -1)[1]
-    if rng.random() < 0.2:
+    if y.dim() > 1 and halved:
+        gradient = gradient.chunk(2, -1)[1] if shape[-1] else gradient
+    if y.dim() > 1 and transposed:
         gradient = gradient.transpose(0, -1).contiguous().transpose(0, -1)
     return gradient.expand(y.shape)
 
