@@ -158,7 +158,8 @@ def _numbered(source):
 # behind this and before the kernel that calls it.
 COMMON_SOURCE = _numbered(r"""
 // A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
-// Before GCC 12 -O2 does not vectorise; jump threading makes 10 instructions of two clamps, not 4.
+// Before GCC 12 -O2 does not vectorise; with jump threading every second element takes 1.4 times
+// the time.
 #ifndef __CUDACC__
 #pragma GCC optimize("no-fast-math", "vect-cost-model=dynamic", "no-thread-jumps")
 #pragma float_control(precise, on)
@@ -175,6 +176,8 @@ inline constexpr int kBlock = 128;       // threads; blocks of 256 take 1.3 % lo
 inline constexpr int kWideUnits = 2;     // of 16 bytes, a thread of a view: 1 takes 8 % longer on
                                          // an expanded row; in the L2 cache up to 14 %
 inline constexpr int kDoubleBlocks = 8;  // resident, to leave float64 registers: 5 % in the L2
+inline constexpr int kSector = 32;       // bytes; columns 4 to 9 of 85: one word a thread takes 8 %
+                                         // less than four; every second element 70 % more
 inline constexpr double kFlight = 1.09e-6;  // s that loads are under way: see tune()
 inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
@@ -189,13 +192,17 @@ struct Tuning {
 // How to load a dense tensor that no cache holds. The memory is busy from kFlight times its
 // bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
 // for 13 blocks on an H100, where 16 fit (0.9 % faster than 16; 12 and 14 gain less), and for 19 on
-// an H200: all 16 (15 are 3 % slower). No GPU keeps less than three quarters, as few were seen, and
-// from 1.5 times what fits on, as on a B200, a thread moves two units.
+// an H200: all 16 (15 are 3 % slower). No GPU keeps less than three quarters, as few were seen.
+// From 1.5 times what fits on, a thread moves two units, as on a B200; from 3 times on four and from
+// 6 times on eight, as long as they take half of a multiprocessor's 65,536 registers. Four and eight
+// are reasoned, not seen: a Rubin, of 1,024 threads a multiprocessor, asks for eight.
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
   const double blocks = kFlight * bytes_per_s / multiprocessors / (kBlock * 16);
-  if (blocks >= 1.5 * all) return {kWideUnits, all};
+  int units = 1;
+  while (blocks >= 1.5 * all * units && 2 * units * 4 * threads <= 65536 / 2) units *= 2;
+  if (units > 1) return {units, all};
   if (blocks < 1) return {1, all};  // the driver does not say how fast the memory is
   return {1, std::clamp(int(blocks), all - all / 4, all)};
 }
@@ -212,6 +219,15 @@ struct View {
   int64_t strides[kMaxDims] = {1};  // of the input, in elements
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
+
+  // Whether neighbours use less than half of the sectors of memory that they lie in, on average
+  // over where they start. Then a thread of float32 loads one word, not four: see kSector.
+  bool is_sparse(int element_bytes) const {
+    const bool has_rows = strides[0] == 1;
+    const int64_t used = (has_rows ? sizes[0] : 1) * element_bytes;
+    const int64_t distance = strides[has_rows ? 1 : 0] * element_bytes;
+    return 2 * used < std::min(distance, used + kSector - element_bytes);
+  }
 };
 
 // Launch a kernel; false where there is none for this view or CUDA refuses it. The backward writes
@@ -301,8 +317,10 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
   cudaGridDependencySynchronize();
 #endif
   // Only the last one or two blocks test each unit: 1.03 to 1.3 times as fast on narrow units.
-  if (is_forward && (blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
+  constexpr bool has_whole = is_forward && units_per_thread * unit_bytes <= 32;
+  if (has_whole && (blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
   compute(std::false_type());
+#pragma unroll 1
   for (int n = 0; n < units_per_thread && (ndim == 0 || is_repeated); n++) {
     const uint32_t past = first + n * kBlock - units;  // huge (it wraps) below `units`
     const int64_t element = int64_t(units) * unit_elements + past;
@@ -348,6 +366,7 @@ struct Gpu {
 
 template <class T>
 struct GpuCall {
+  static constexpr auto kForward = Direction::kForward, kBackward = Direction::kBackward;
   T* out;
   const T *in, *dense;  // see sigmoid_kernel; `dense` is null in the forward
   bool output_is_view;
@@ -397,7 +416,6 @@ struct GpuCall {
   }
   template <int unit_bytes, int units_per_thread>
   bool launch_by_ndim() {  // one strided dimension is launched as two: the second has one element
-    constexpr auto kForward = Direction::kForward;
     if (view.is_dense()) return launch<unit_bytes, units_per_thread, 0, kForward>(0);
     if (view.ndim <= 2) return launch<unit_bytes, units_per_thread, 2, kForward>(0);
     return launch<unit_bytes, units_per_thread, kMaxGpuDims, kForward>(0);
@@ -423,17 +441,22 @@ struct GpuCall {
     constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
+    if constexpr (std::is_same_v<T, float>) {
+      if (boundaries % 16 != 0 && view.is_sparse(kWord))
+        return launch<kWord, 1, kMaxGpuDims, kForward>(0);
+    }
     if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
     const int64_t bytes = 2 * view.numel * kElement;  // read and written
     const bool in_l2 = bytes <= gpu.l2_bytes;
-    const bool wide = in_l2 ? bytes > gpu.wave_bytes : gpu.units_per_thread == kWideUnits;
-    if (wide || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
-    return launch<16, 1, 0, Direction::kForward>(in_l2 ? 0 : gpu.reserved_bytes);
+    const int units = in_l2 ? (bytes > gpu.wave_bytes ? kWideUnits : 1) : gpu.units_per_thread;
+    if (units == kWideUnits || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
+    if (units == 4) return launch<16, 4, 0, kForward>(0);
+    if (units == 8) return launch<16, 8, 0, kForward>(0);
+    return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.reserved_bytes);
   }
 
   bool launch_backward_by_unit() {
     constexpr int kElement = sizeof(T);
-    constexpr auto kBackward = Direction::kBackward;
     if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>(0);
     if (view.is_dense()) return launch<16, kWideUnits, 0, kBackward>(0);
     if (view.strides[0] != 0) return launch<16, kWideUnits, kMaxGpuDims, kBackward>(0);
