@@ -193,8 +193,8 @@ struct Tuning {
 // bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
 // for 13 blocks on an H100, where 16 fit (0.9 % faster than 16; 12 and 14 gain less), and for 19 on
 // an H200: all 16 (15 are 3 % slower). No GPU keeps less than three quarters, as few were seen.
-// From 1.5 times what fits on, a thread moves two units, as on a B200; from 3 times on four and from
-// 6 times on eight, as long as they take half of a multiprocessor's 65,536 registers. Four and eight
+// From 1.5 times what fits on, a thread moves two units, as on a B200, from 3 times on four, from 6
+// times on eight, as long as they take half of a multiprocessor's 65,536 registers. Four and eight
 // are reasoned, not seen: a Rubin, of 1,024 threads a multiprocessor, asks for eight.
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
