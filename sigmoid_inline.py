@@ -178,7 +178,7 @@ inline constexpr int kWideUnits = 2;     // of 16 bytes, a thread of a view: 1 t
 inline constexpr int kDoubleBlocks = 8;  // resident, to leave float64 registers: 5 % in the L2
 inline constexpr int kSector = 32;       // bytes; columns 4 to 9 of 85: one word a thread takes 8 %
                                          // less than four; every second element 70 % more
-inline constexpr double kFlight = 1.09e-6;  // s that loads are under way: see tune()
+inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
 inline constexpr int64_t kLongRow = 64;     // elements; the CPU copies shorter rows first
@@ -189,7 +189,7 @@ struct Tuning {
   int units_per_thread, resident_blocks;
 };
 
-// How to load a dense tensor that no cache holds. The memory is busy from kFlight times its
+// How to load a dense tensor that no cache holds. The memory is busy from kLoadLatency times its
 // bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
 // for 13 blocks on an H100, where 16 fit (0.9 % faster than 16; 12 and 14 gain less), and for 19 on
 // an H200: all 16 (15 are 3 % slower). No GPU keeps less than three quarters, as few were seen.
@@ -199,7 +199,7 @@ struct Tuning {
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
-  const double blocks = kFlight * bytes_per_s / multiprocessors / (kBlock * 16);
+  const double blocks = kLoadLatency * bytes_per_s / multiprocessors / (kBlock * 16);
   int units = 1;
   while (blocks >= 1.5 * all * units && 2 * units * 4 * threads <= 65536 / 2) units *= 2;
   if (units > 1) return {units, all};
@@ -335,7 +335,7 @@ struct Gpu {
   int64_t l2_bytes;
   int64_t wave_bytes;       // that all resident threads load at once, 16 each
   int units_per_thread;     // of a dense tensor that no cache holds
-  unsigned reserved_bytes;  // of shared memory, only so that fewer blocks are resident
+  unsigned occupancy_bytes;  // of shared memory, only to limit how many blocks are resident
   unsigned num_attributes;  // of a launch: 1 where blocks may start early, else 0
   decltype(&cuLaunchKernelEx) launch_kernel;
 
@@ -353,9 +353,9 @@ struct Gpu {
     wave_bytes = int64_t(multiprocessors) * threads * 16;
     units_per_thread = tuning.units_per_thread;
     const int shared = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / tuning.resident_blocks;
-    reserved_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
+    occupancy_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
                               ask(cudaDevAttrMaxSharedMemoryPerBlock));
-    if (tuning.resident_blocks == threads / kBlock) reserved_bytes = 0;
+    if (tuning.resident_blocks == threads / kBlock) occupancy_bytes = 0;
     // PyTorch and drivers for CUDA 12 cannot read the edge that an early start makes in a graph.
     num_attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
     void** const entry = reinterpret_cast<void**>(&launch_kernel);
@@ -446,13 +446,13 @@ struct GpuCall {
         return launch<kWord, 1, kMaxGpuDims, kForward>(0);
     }
     if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
-    const int64_t bytes = 2 * view.numel * kElement;  // read and written
+    const int64_t bytes = 2 * view.numel * kElement;  // read and written; a wave is only read
     const bool in_l2 = bytes <= gpu.l2_bytes;
     const int units = in_l2 ? (bytes > gpu.wave_bytes ? kWideUnits : 1) : gpu.units_per_thread;
     if (units == kWideUnits || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
     if (units == 4) return launch<16, 4, 0, kForward>(0);
     if (units == 8) return launch<16, 8, 0, kForward>(0);
-    return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.reserved_bytes);
+    return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.occupancy_bytes);
   }
 
   bool launch_backward_by_unit() {
@@ -591,6 +591,8 @@ INLINE T sigmoid_by_formula(T x, Range<T> range) {
   const T s = std::fma(u * u, q, -u);  // e^-u - 1
   const T d = std::fma(s, scale, scale + power);
   if (!exact) return power / d;
+  // d - scale is exact for k <= 23 (52): both are multiples of d's last place, and the difference is
+  // smaller. For larger k it rounds, which the bound of 1 ulp has room for.
   const T d_low = std::fma(s, scale, power - (d - scale));
   const T r = reciprocal(d);
   T e = std::fma(-d_low, r, std::fma(-d, r, T(1)));  // 1/d = r / (1 - e) = r (1 + e + e^2 + ...)
@@ -645,7 +647,8 @@ INLINE Half round_to_half(float x) {
 // tie of 16 bits, so the constants are not -log2 e, 0 and 1 but next to them. They come from the
 // grid c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 for |i| <= 4, |j| <= 1024, |k| <= 8, on an
 // H100: all inputs of both types round correctly for i = -1, k = -3 and j from -473 to -212, and
-// j = -342 is its middle. The test over all 16-bit values notices another last digit of c or a.
+// j = -342 is its middle. Verified on sm_90. The test over all 16-bit values notices another last
+// digit of c or a.
 INLINE float sigmoid_16bit(float x) {
   constexpr float c = -0x1.715478p+0, b = -0x1.56p-24, a = 0x1.fffffap-1;
   const float e = exp2f(fmaf(c, fabsf(x), b));  // ex2.approx, without flush-to-zero
@@ -776,10 +779,10 @@ struct CpuCall {
       from += at[d] * view.strides[d];
     }
     const int64_t stride = view.strides[0];
-    const bool direct = stride == 0 || (stride == 1 && view.sizes[0] >= kLongRow);
+    const bool is_copied = stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
     for (int64_t done = 0, piece; done < numel; done += piece) {
       piece = std::min(view.sizes[0] - at[0], numel - done);
-      if (direct) {
+      if (!is_copied) {
         stride ? compute_row<false>(from, first + done, piece)
                : compute_row<true>(from, first + done, piece);
       } else if (stride == 1) {
@@ -796,17 +799,17 @@ struct CpuCall {
         at[d] = 0;
       }
     }
-    if (!direct) compute_row<false>(tile, first, numel);
+    if (is_copied) compute_row<false>(tile, first, numel);
   }
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
-    constexpr int64_t stretch = kPopulatedBytes / sizeof(T);
+    constexpr int64_t portion = kPopulatedBytes / sizeof(T);
     const int64_t last = std::min(end * kTile, call.view.numel);
     for (int64_t first = begin * kTile, ready = first; first < last; first += kTile) {
       if (call.has_new_pages && ready <= first) {
-        populate(call.out + ready, std::min(stretch, last - ready) * sizeof(T));
-        ready += stretch;  // of whole tiles
+        populate(call.out + ready, std::min(portion, last - ready) * sizeof(T));
+        ready += portion;  // of whole tiles
       }
       call.compute_tile(first, std::min(kTile, last - first));
     }
