@@ -591,7 +591,7 @@ INLINE T sigmoid_by_formula(T x, Range<T> range) {
   const T s = std::fma(u * u, q, -u);  // e^-u - 1
   const T d = std::fma(s, scale, scale + power);
   if (!exact) return power / d;
-  // d - scale is exact for k <= 23 (52): both are multiples of d's last place, and the difference is
+  // d - scale is exact for k <= 23 (52): both are multiples of d's last place, their difference is
   // smaller. For larger k it rounds, which the bound of 1 ulp has room for.
   const T d_low = std::fma(s, scale, power - (d - scale));
   const T r = reciprocal(d);
