@@ -185,7 +185,8 @@ def _numbered(source):
 # behind this and before the kernel that calls it.
 COMMON_SOURCE = _numbered(r"""
 // A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
-// Before GCC 12 -O2 does not vectorise; jump threading makes 10 instructions of two clamps, not 4.
+// Before GCC 12 -O2 does not vectorise; with jump threading every second element takes 1.4 times
+// the time.
 #ifndef __CUDACC__
 #pragma GCC optimize("no-fast-math", "vect-cost-model=dynamic", "no-thread-jumps")
 #pragma float_control(precise, on)
@@ -202,7 +203,9 @@ inline constexpr int kBlock = 128;       // threads; blocks of 256 take 1.3 % lo
 inline constexpr int kWideUnits = 2;     // of 16 bytes, a thread of a view: 1 takes 8 % longer on
                                          // an expanded row; in the L2 cache up to 14 %
 inline constexpr int kDoubleBlocks = 8;  // resident, to leave float64 registers: 5 % in the L2
-inline constexpr double kFlight = 1.09e-6;  // s that loads are under way: see tune()
+inline constexpr int kSector = 32;       // bytes; columns 4 to 9 of 85: one word a thread takes 8 %
+                                         // less than four; every second element 70 % more
+inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
 inline constexpr int64_t kLongRow = 64;     // elements; the CPU copies shorter rows first
@@ -213,16 +216,20 @@ struct Tuning {
   int units_per_thread, resident_blocks;
 };
 
-// How to load a dense tensor that no cache holds. The memory is busy from kFlight times its
+// How to load a dense tensor that no cache holds. The memory is busy from kLoadLatency times its
 // bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
 // for 13 blocks on an H100, where 16 fit (0.9 % faster than 16; 12 and 14 gain less), and for 19 on
-// an H200: all 16 (15 are 3 % slower). No GPU keeps less than three quarters, as few were seen, and
-// from 1.5 times what fits on, as on a B200, a thread moves two units.
+// an H200: all 16 (15 are 3 % slower). No GPU keeps less than three quarters, as few were seen.
+// From 1.5 times what fits on, a thread moves two units, as on a B200, from 3 times on four, from 6
+// times on eight, as long as they take half of a multiprocessor's 65,536 registers. Four and eight
+// are reasoned, not seen: a Rubin, of 1,024 threads a multiprocessor, asks for eight.
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
-  const double blocks = kFlight * bytes_per_s / multiprocessors / (kBlock * 16);
-  if (blocks >= 1.5 * all) return {kWideUnits, all};
+  const double blocks = kLoadLatency * bytes_per_s / multiprocessors / (kBlock * 16);
+  int units = 1;
+  while (blocks >= 1.5 * all * units && 2 * units * 4 * threads <= 65536 / 2) units *= 2;
+  if (units > 1) return {units, all};
   if (blocks < 1) return {1, all};  // the driver does not say how fast the memory is
   return {1, std::clamp(int(blocks), all - all / 4, all)};
 }
@@ -239,6 +246,15 @@ struct View {
   int64_t strides[kMaxDims] = {1};  // of the input, in elements
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
+
+  // Whether neighbours use less than half of the sectors of memory that they lie in, on average
+  // over where they start. Then a thread of float32 loads one word, not four: see kSector.
+  bool is_sparse(int element_bytes) const {
+    const bool has_rows = strides[0] == 1;
+    const int64_t used = (has_rows ? sizes[0] : 1) * element_bytes;
+    const int64_t distance = strides[has_rows ? 1 : 0] * element_bytes;
+    return 2 * used < std::min(distance, used + kSector - element_bytes);
+  }
 };
 
 // What a kernel reads and writes. `in` is what the view is of: the forward's input, and in the
@@ -332,8 +348,10 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
   cudaGridDependencySynchronize();
 #endif
   // Only the last one or two blocks test each unit: 1.03 to 1.3 times as fast on narrow units.
-  if (is_forward && (blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
+  constexpr bool has_whole = is_forward && units_per_thread * unit_bytes <= 32;
+  if (has_whole && (blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
   compute(std::false_type());
+#pragma unroll 1
   for (int n = 0; n < units_per_thread && (ndim == 0 || is_repeated); n++) {
     const uint32_t past = first + n * kBlock - units;  // huge (it wraps) below `units`
     const int64_t element = int64_t(units) * unit_elements + past;
@@ -348,7 +366,7 @@ struct Gpu {
   int64_t l2_bytes;
   int64_t wave_bytes;       // that all resident threads load at once, 16 each
   int units_per_thread;     // of a dense tensor that no cache holds
-  unsigned reserved_bytes;  // of shared memory, only so that fewer blocks are resident
+  unsigned occupancy_bytes;  // of shared memory, only to limit how many blocks are resident
   unsigned num_attributes;  // of a launch: 1 where blocks may start early, else 0
   decltype(&cuLaunchKernelEx) launch_kernel;
 
@@ -366,9 +384,9 @@ struct Gpu {
     wave_bytes = int64_t(multiprocessors) * threads * 16;
     units_per_thread = tuning.units_per_thread;
     const int shared = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / tuning.resident_blocks;
-    reserved_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
+    occupancy_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
                               ask(cudaDevAttrMaxSharedMemoryPerBlock));
-    if (tuning.resident_blocks == threads / kBlock) reserved_bytes = 0;
+    if (tuning.resident_blocks == threads / kBlock) occupancy_bytes = 0;
     // PyTorch and drivers for CUDA 12 cannot read the edge that an early start makes in a graph.
     num_attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
     void** const entry = reinterpret_cast<void**>(&launch_kernel);
@@ -379,6 +397,7 @@ struct Gpu {
 
 template <class T>
 struct GpuCall {
+  static constexpr auto kForward = Direction::kForward, kBackward = Direction::kBackward;
   T* out;
   const T *in, *dense;  // see sigmoid_kernel; `dense` is null in the forward
   bool output_is_view;
@@ -428,7 +447,6 @@ struct GpuCall {
   }
   template <int unit_bytes, int units_per_thread>
   bool launch_by_ndim() {  // one strided dimension is launched as two: the second has one element
-    constexpr auto kForward = Direction::kForward;
     if (view.is_dense()) return launch<unit_bytes, units_per_thread, 0, kForward>(0);
     if (view.ndim <= 2) return launch<unit_bytes, units_per_thread, 2, kForward>(0);
     return launch<unit_bytes, units_per_thread, kMaxGpuDims, kForward>(0);
@@ -454,17 +472,22 @@ struct GpuCall {
     constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
+    if constexpr (std::is_same_v<T, float>) {
+      if (boundaries % 16 != 0 && view.is_sparse(kWord))
+        return launch<kWord, 1, kMaxGpuDims, kForward>(0);
+    }
     if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
-    const int64_t bytes = 2 * view.numel * kElement;  // read and written
+    const int64_t bytes = 2 * view.numel * kElement;  // read and written; a wave is only read
     const bool in_l2 = bytes <= gpu.l2_bytes;
-    const bool wide = in_l2 ? bytes > gpu.wave_bytes : gpu.units_per_thread == kWideUnits;
-    if (wide || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
-    return launch<16, 1, 0, Direction::kForward>(in_l2 ? 0 : gpu.reserved_bytes);
+    const int units = in_l2 ? (bytes > gpu.wave_bytes ? kWideUnits : 1) : gpu.units_per_thread;
+    if (units == kWideUnits || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
+    if (units == 4) return launch<16, 4, 0, kForward>(0);
+    if (units == 8) return launch<16, 8, 0, kForward>(0);
+    return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.occupancy_bytes);
   }
 
   bool launch_backward_by_unit() {
     constexpr int kElement = sizeof(T);
-    constexpr auto kBackward = Direction::kBackward;
     if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>(0);
     if (view.is_dense()) return launch<16, kWideUnits, 0, kBackward>(0);
     if (view.strides[0] != 0) return launch<16, kWideUnits, kMaxGpuDims, kBackward>(0);
@@ -592,6 +615,8 @@ INLINE T sigmoid_by_formula(T x, Range<T> range) {
   const T s = std::fma(u * u, q, -u);  // e^-u - 1
   const T d = std::fma(s, scale, scale + power);
   if (!exact) return power / d;
+  // d - scale is exact for k <= 23 (52): both are multiples of d's last place, their difference is
+  // smaller. For larger k it rounds, which the bound of 1 ulp has room for.
   const T d_low = std::fma(s, scale, power - (d - scale));
   const T r = reciprocal(d);
   T e = std::fma(-d_low, r, std::fma(-d, r, T(1)));  // 1/d = r / (1 - e) = r (1 + e + e^2 + ...)
@@ -646,7 +671,8 @@ INLINE Half round_to_half(float x) {
 // tie of 16 bits, so the constants are not -log2 e, 0 and 1 but next to them. They come from the
 // grid c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 for |i| <= 4, |j| <= 1024, |k| <= 8, on an
 // H100: all inputs of both types round correctly for i = -1, k = -3 and j from -473 to -212, and
-// j = -342 is its middle. The test over all 16-bit values notices another last digit of c or a.
+// j = -342 is its middle. Verified on sm_90. The test over all 16-bit values notices another last
+// digit of c or a.
 INLINE float sigmoid_16bit(float x) {
   constexpr float c = -0x1.715478p+0, b = -0x1.56p-24, a = 0x1.fffffap-1;
   const float e = exp2f(fmaf(c, fabsf(x), b));  // ex2.approx, without flush-to-zero
@@ -787,10 +813,10 @@ struct CpuCall {
       from += at[d] * view.strides[d];
     }
     const int64_t stride = view.strides[0];
-    const bool direct = stride == 0 || (stride == 1 && view.sizes[0] >= kLongRow);
+    const bool is_copied = stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
     for (int64_t done = 0, piece; done < numel; done += piece) {
       piece = std::min(view.sizes[0] - at[0], numel - done);
-      if (direct) {
+      if (!is_copied) {
         stride ? compute_row<false>(from, first + done, piece)
                : compute_row<true>(from, first + done, piece);
       } else if (stride == 1) {
@@ -807,17 +833,17 @@ struct CpuCall {
         at[d] = 0;
       }
     }
-    if (!direct) compute_row<false>(tile, first, numel);
+    if (is_copied) compute_row<false>(tile, first, numel);
   }
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
-    constexpr int64_t stretch = kPopulatedBytes / sizeof(T);
+    constexpr int64_t portion = kPopulatedBytes / sizeof(T);
     const int64_t last = std::min(end * kTile, call.view.numel);
     for (int64_t first = begin * kTile, ready = first; first < last; first += kTile) {
       if (call.has_new_pages && ready <= first) {
-        populate(call.out + ready, std::min(stretch, last - ready) * sizeof(T));
-        ready += stretch;  // of whole tiles
+        populate(call.out + ready, std::min(portion, last - ready) * sizeof(T));
+        ready += portion;  // of whole tiles
       }
       call.compute_tile(first, std::min(kTile, last - first));
     }

@@ -1236,15 +1236,50 @@ def test_contract(capsys):
 
 
 def test_tuning_by_what_a_gpu_reports(tmp_path):
-    """At least three quarters of the blocks stay; two units where one is too little by half."""
+    """At least three quarters of the blocks stay; more units where they are too little by half."""
     call = 'extern "C" int tuned(int a, int b, int c, int d) { Tuning t = tune(a, b, c, d); '
     call += "return 100 * t.units_per_thread + t.resident_blocks; }"
     tuned = ctypes.CDLL(build(sigmoid_inline.COMMON_SOURCE + call, tmp_path)).tuned
     # multiprocessors, threads of one, kHz and bits of memory: units a thread and resident blocks
     assert tuned(58, 1536, 6_251_000, 192) == 109  # L4
     assert tuned(132, 2048, 2_619_000, 5120) == 113  # H100
+    assert tuned(132, 2048, 3_201_000, 6144) == 116  # H200
+    assert tuned(40, 1024, 5_001_000, 256) == 106  # T4
     assert tuned(148, 2048, 3_996_000, 8192) == 216  # B200
+    assert tuned(148, 2048, 3_996_000, 7680) == 216  # B200, by newer drivers
+    assert tuned(160, 2048, 3_996_000, 8192) == 216  # B300
+    assert tuned(224, 1024, 5_370_000, 16384) == 808  # Rubin, by what is announced
+    assert tuned(148, 2048, 12_000_000, 8192) == 416  # registers for eight would halve the threads
     assert tuned(132, 2048, 0, 5120) == 116  # an H100 that hides its memory clock
+
+
+@pytest.mark.parametrize(
+    "is_sparse, shape, strides",
+    [
+        (1, [100], [7]),
+        (1, [1, 100], [1, 20]),
+        (1, [2, 100], [1, 85]),
+        (1, [5, 100], [1, 85]),
+        (1, [5, 10, 10], [1, 85, 8500]),
+        (1, [100], [85]),
+        (0, [100], [2]),
+        (0, [33, 100], [1, 66]),
+        (0, [7, 100], [1, 8]),
+        (0, [100], [0]),
+        (0, [5, 100], [1, 0]),
+        (0, [100], [1]),
+    ],
+)
+def test_neighbours_in_sectors_of_their_own(is_sparse, shape, strides, tmp_path):
+    """Of float32, where a thread loads one word then; innermost dimension first."""
+    call = """extern "C" int is_sparse(int ndim, int* sizes, int* strides) {
+      View view{0, ndim};
+      std::copy_n(sizes, ndim, view.sizes);
+      std::copy_n(strides, ndim, view.strides);
+      return view.is_sparse(4); }"""
+    library = ctypes.CDLL(build(sigmoid_inline.COMMON_SOURCE + call, tmp_path))
+    numbers = [(ctypes.c_int * len(of))(*of) for of in (shape, strides)]
+    assert library.is_sparse(len(shape), *numbers) == is_sparse
 
 
 def test_declarations_by_hand_are_those_of_python_and_pytorch(tmp_path):
