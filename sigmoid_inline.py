@@ -203,8 +203,8 @@ inline constexpr int kBlock = 128;       // threads; blocks of 256 take 1.3 % lo
 inline constexpr int kWideUnits = 2;     // of 16 bytes, a thread of a view: 1 takes 8 % longer on
                                          // an expanded row; in the L2 cache up to 14 %
 inline constexpr int kDoubleBlocks = 8;  // resident, to leave float64 registers: 5 % in the L2
-inline constexpr int kSector = 32;       // bytes; columns 4 to 9 of 85: one word a thread takes 8 %
-                                         // less than four; every second element 70 % more
+inline constexpr int kSector = 32;       // bytes; one word a thread takes 8 % less than four on
+                                         // x[:, :2] of 85 columns, and 70 % more on x[::2]
 inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
@@ -242,23 +242,23 @@ inline constexpr int kMaxDims = 8, kMaxGpuDims = 3;
 struct View {
   int64_t numel;
   int ndim = 1;
-  int64_t sizes[kMaxDims] = {1};    // of one element, until Plan::make() finds more
+  int64_t sizes[kMaxDims] = {1};    // of one element, until make_view() finds more
   int64_t strides[kMaxDims] = {1};  // of the input, in elements
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
 
-  // Whether neighbours use less than half of the sectors of memory that they lie in, on average
-  // over where they start. Then a thread of float32 loads one word, not four: see kSector.
+  // Whether a run of neighbours is shorter than a sector of memory and the next run begins in
+  // another sector. Then a thread of float32 loads one word, not four: see kSector.
   bool is_sparse(int element_bytes) const {
     const bool has_rows = strides[0] == 1;
-    const int64_t used = (has_rows ? sizes[0] : 1) * element_bytes;
-    const int64_t distance = strides[has_rows ? 1 : 0] * element_bytes;
-    return 2 * used < std::min(distance, used + kSector - element_bytes);
+    const int64_t touched = (has_rows ? sizes[0] : 1) * element_bytes + kSector - element_bytes;
+    return touched < 2 * kSector - element_bytes &&
+           strides[has_rows ? 1 : 0] * element_bytes >= touched;
   }
 };
 
 // What a kernel reads and writes. `in` is what the view is of: the forward's input, and in the
-// backward, which has `dense`, the gradient or the output. The other one of them is dense, as `out`.
+// backward, which has `dense` too, the gradient or the output. `dense` and `out` are dense.
 struct Operands {
   void* out;
   const void *in, *dense = nullptr;
@@ -488,6 +488,7 @@ struct GpuCall {
 
   bool launch_backward_by_unit() {
     constexpr int kElement = sizeof(T);
+    if (view.strides[0] > 1) return false;  // PyTorch's kernel takes 2 % less for a transpose
     if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>(0);
     if (view.is_dense()) return launch<16, kWideUnits, 0, kBackward>(0);
     if (view.strides[0] != 0) return launch<16, kWideUnits, kMaxGpuDims, kBackward>(0);
@@ -500,23 +501,13 @@ bool launch_on_gpu(Dtype dtype, const Operands& operands, const View& view, int 
   static thread_local Gpu gpus[128];  // of each thread, so that nothing is locked
   Gpu& gpu = gpus[device];
   if (gpu.wave_bytes == 0) gpu.read(device);  // once
-  int current = device;
-  cudaGetDevice(&current);
-  if (current != device) cudaSetDevice(device);
-  const auto launch_as = [&](auto* to) {
-    using T = std::remove_pointer_t<decltype(to)>;
-    const auto from = static_cast<const T*>(operands.in);
-    const auto dense = static_cast<const T*>(operands.dense);
-    GpuCall<T> call = {to,   from, dense,  operands.output_is_view,
-                       view, gpu,  device, CUstream(stream)};
-    return dense ? call.launch_backward_by_unit() : call.launch_by_unit();
-  };
-  bool launched = false;
-  if (dtype == Dtype::kFloat) launched = launch_as(static_cast<float*>(operands.out));
-  if (dtype == Dtype::kDouble) launched = launch_as(static_cast<double*>(operands.out));
-  if (dtype == Dtype::kBFloat16) launched = launch_as(static_cast<BFloat16*>(operands.out));
-  if (dtype == Dtype::kHalf) launched = launch_as(static_cast<Half*>(operands.out));
-  if (current != device) cudaSetDevice(current);
+  const bool launched = with_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    GpuCall<T> call = {static_cast<T*>(operands.out), static_cast<const T*>(operands.in),
+                       static_cast<const T*>(operands.dense), operands.output_is_view, view, gpu,
+                       device, CUstream(stream)};
+    return call.dense ? call.launch_backward_by_unit() : call.launch_by_unit();
+  });
   if (!launched) cudaGetLastError();  // torch.sigmoid would find the error and take it for its own
   return launched;
 }
@@ -725,6 +716,18 @@ INLINE BFloat16Pair sigmoid_backward(BFloat16Pair grad, BFloat16Pair output) {
               sigmoid_backward(grad.high(), output.high()));
 }
 #endif
+
+// The data types that have a kernel: run(T()) for this one, or false.
+template <class Run>
+bool with_type(Dtype dtype, Run run) {
+  if (dtype == Dtype::kFloat) return run(float());
+  if (dtype == Dtype::kDouble) return run(double());
+  if (dtype == Dtype::kBFloat16) return run(BFloat16());
+#ifdef __CUDACC__
+  if (dtype == Dtype::kHalf) return run(Half());
+#endif
+  return false;
+}
 """)
 
 # ---- The CPU loop -------------------------------------------------------------------------------
@@ -862,16 +865,14 @@ struct CpuCall {
 
 // Returns whether it was computed. `is_new`: the output was allocated for this call.
 bool compute_on_cpu(Dtype dtype, const Operands& operands, const View& view, bool is_new) {
-  const auto compute_as = [&](auto* to) {
-    using T = std::remove_pointer_t<decltype(to)>;
+  return with_type(dtype, [&](auto zero) {
+    using T = decltype(zero);
     const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
-    const auto from = static_cast<const T*>(operands.in);
-    const auto dense = static_cast<const T*>(operands.dense);
-    return CpuCall<T>{to, from, dense, operands.output_is_view, view, has_new_pages}.compute();
-  };
-  if (dtype == Dtype::kFloat) return compute_as(static_cast<float*>(operands.out));
-  if (dtype == Dtype::kDouble) return compute_as(static_cast<double*>(operands.out));
-  return dtype == Dtype::kBFloat16 && compute_as(static_cast<BFloat16*>(operands.out));
+    CpuCall<T> call = {static_cast<T*>(operands.out), static_cast<const T*>(operands.in),
+                       static_cast<const T*>(operands.dense), operands.output_is_view, view,
+                       has_new_pages};
+    return call.compute();
+  });
 }
 """)
 
@@ -887,6 +888,7 @@ OPERATOR_SOURCE = _numbered(r"""
 #include <ATen/ops/sigmoid_cpu_dispatch.h>
 #include <ATen/ops/sigmoid_cuda_dispatch.h>
 #include <ATen/ops/sigmoid_ops.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/util/strides.h>
 #include <torch/library.h>
@@ -905,21 +907,21 @@ static_assert(int(Dtype::kHalf) == int(at::kHalf) && int(Dtype::kFloat) == int(a
 #define EXPORT extern "C" __attribute__((visibility("default")))
 std::atomic<int64_t> kernel_calls;
 
-// Whether `x` is a dense tensor of a device and nothing else: all that is special about a tensor has
-// a key of its own, such as names, a negative view, a subclass and what has no sizes in numbers.
+// Whether `x` is a dense tensor of a device and nothing else: all that is special about a tensor
+// has a key of its own, such as names, a negative view, a subclass, and sizes that are symbols.
 bool is_dense_on(Key device, const Tensor& x) {
-  const DispatchKeySet keys = x.key_set(), plain({device, Key::AutocastCPU, Key::AutocastCUDA,
-                                                  Key::ADInplaceOrView, Key::AutogradFunctionality});
+  const DispatchKeySet keys = x.key_set();
+  const DispatchKeySet plain({device, Key::AutocastCPU, Key::AutocastCUDA, Key::ADInplaceOrView,
+                              Key::AutogradFunctionality});
   return keys.has_all(DispatchKeySet(device)) && (keys.raw_repr() & ~plain.raw_repr()) == 0;
 }
 
 bool has_kernel(const Tensor& x) {
   const bool on_gpu = HAS_CUDA && is_dense_on(Key::CUDA, x);
   if (!on_gpu && !(HAS_CPU && is_dense_on(Key::CPU, x))) return false;
-  const auto type = x.scalar_type();
-  const bool is_known = type == at::kFloat || type == at::kDouble || type == at::kBFloat16 ||
-                        (type == at::kHalf && on_gpu);
-  return is_known && x.numel() > 0;
+  const Dtype dtype = Dtype(x.scalar_type());
+  const bool is_known = with_type(dtype, [](auto) { return true; });
+  return (is_known || (on_gpu && dtype == Dtype::kHalf)) && x.numel() > 0;
 }
 
 // The strides that PyTorch gives a new output of `x` and `y`, which have the same sizes: contiguous
@@ -1005,18 +1007,22 @@ Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool 
                   const Tensor* out, const at::DimVector& strides) {
   Operands operands = {nullptr, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
                        output_is_view};
-  const Tensor y = out ? *out : new_output(in, strides);
+  Tensor y = out ? *out : new_output(in, strides);
   operands.out = y.mutable_data_ptr();
   const Dtype dtype = Dtype(in.scalar_type());
   bool is_done = false;
   if (in.is_cpu()) is_done = compute_on_cpu(dtype, operands, view, !out);
 #if HAS_CUDA
-  void* stream = nullptr;
-  if (in.is_cuda() && !aoti_torch_get_current_cuda_stream(in.get_device(), &stream))
-    is_done = launch_on_gpu(dtype, operands, view, in.get_device(), stream);
+  if (in.is_cuda()) {
+    const c10::DeviceGuard guard(in.device());
+    void* stream = nullptr;
+    is_done = !aoti_torch_get_current_cuda_stream(in.get_device(), &stream) &&
+              launch_on_gpu(dtype, operands, view, in.get_device(), stream);
+  }
 #endif
   kernel_calls.fetch_add(is_done, std::memory_order_relaxed);
-  return is_done ? y : Tensor();
+  if (!is_done) y.reset();
+  return y;
 }
 
 bool are_alike(const Tensor& x, const Tensor& y) {
@@ -1057,8 +1063,9 @@ constexpr Key kOurKey = Key::CustomRNGKeyId;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 
 Tensor sigmoid_of_call(DispatchKeySet keys, const Tensor& x) {
-  const Tensor y = try_sigmoid(x);
-  return y.defined() ? y : at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
+  Tensor y = try_sigmoid(x);
+  if (!y.defined()) y = at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
+  return y;
 }
 Tensor& sigmoid_out_of_call(DispatchKeySet keys, const Tensor& x, Tensor& out) {
   if (try_sigmoid(x, &out).defined()) return out;
@@ -1069,8 +1076,9 @@ Tensor& sigmoid_out_of_call(DispatchKeySet keys, const Tensor& x, Tensor& out) {
 
 template <auto own>
 Tensor sigmoid_or(const Tensor& x) {
-  const Tensor y = try_sigmoid(x);
-  return y.defined() ? y : own(x);
+  Tensor y = try_sigmoid(x);
+  if (!y.defined()) y = own(x);
+  return y;
 }
 template <auto own>
 Tensor& sigmoid_out_or(const Tensor& x, Tensor& out) {
@@ -1083,8 +1091,9 @@ Tensor& sigmoid_in_place_or(Tensor& x) {
 
 template <auto own>
 Tensor sigmoid_backward_or(const Tensor& grad, const Tensor& output) {
-  const Tensor grad_input = try_sigmoid_backward(grad, output);
-  return grad_input.defined() ? grad_input : own(grad, output);
+  Tensor grad_input = try_sigmoid_backward(grad, output);
+  if (!grad_input.defined()) grad_input = own(grad, output);
+  return grad_input;
 }
 
 // PyTorch warns where a kernel takes the place of another. That is what is wanted here.
@@ -1116,28 +1125,28 @@ EXPORT void sigmoid_inline_register(int on) {
   our_operator->impl("sigmoid.out", TORCH_FN(sigmoid_out_of_call));
 }
 
-int enabled = 0;
+#define TAKE_OVER(library, device)                                                            \
+  (library)->impl("sigmoid", TORCH_FN(sigmoid_or<at::device::sigmoid>));                      \
+  (library)->impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::device::sigmoid_outf>));         \
+  (library)->impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::device::sigmoid_>));           \
+  (library)->impl("sigmoid_backward",                                                         \
+                  TORCH_FN(sigmoid_backward_or<at::device::sigmoid_backward>))
+
+int enabled = 0;  // how many enable() are in force
 EXPORT void sigmoid_inline_enable(int more) {
   Silent silent;
   c10::WarningUtils::WarningHandlerGuard guard(&silent);
   enabled += more;
-  if (enabled > 0 && HAS_CPU && !on_cpu) {
-    on_cpu = open_library("aten", Key::CPU);
-    on_cpu->impl("sigmoid", TORCH_FN(sigmoid_or<at::cpu::sigmoid>));
-    on_cpu->impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::cpu::sigmoid_outf>));
-    on_cpu->impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::cpu::sigmoid_>));
-    on_cpu->impl("sigmoid_backward", TORCH_FN(sigmoid_backward_or<at::cpu::sigmoid_backward>));
-  }
-#if HAS_CUDA
-  if (enabled > 0 && !on_gpu) {
-    on_gpu = open_library("aten", Key::CUDA);
-    on_gpu->impl("sigmoid", TORCH_FN(sigmoid_or<at::cuda::sigmoid>));
-    on_gpu->impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::cuda::sigmoid_outf>));
-    on_gpu->impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::cuda::sigmoid_>));
-    on_gpu->impl("sigmoid_backward", TORCH_FN(sigmoid_backward_or<at::cuda::sigmoid_backward>));
-  }
-#endif
   if (enabled == 0) on_cpu.reset(), on_gpu.reset();
+  if (enabled != 1 || more < 0) return;
+#if HAS_CPU
+  on_cpu = open_library("aten", Key::CPU);
+  TAKE_OVER(on_cpu, cpu);
+#endif
+#if HAS_CUDA
+  on_gpu = open_library("aten", Key::CUDA);
+  TAKE_OVER(on_gpu, cuda);
+#endif
 }
 EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 EXPORT int sigmoid_inline_has_cpu() { return HAS_CPU; }
@@ -1193,8 +1202,8 @@ PyObject* python_call(PyObject*, PyObject* arguments, PyObject* keywords) {
   return PyObject_Call(torch_sigmoid, arguments, keywords);
 }
 
-// The same as the vectorcall of sigmoid(). One plain tensor goes to torch.Tensor's method, which has
-// no arguments to parse: 0.2 us less. Dynamo compiles frames of Python, and gets one.
+// The same as the vectorcall of sigmoid(). One plain tensor goes to torch.Tensor's method, which
+// has no arguments to parse: 0.2 us less. Dynamo compiles frames of Python, and gets one.
 EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments, size_t nargs,
                                            PyObject* names) {
   if (_PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) != _PyEval_EvalFrameDefault)
