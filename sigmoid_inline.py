@@ -246,6 +246,11 @@ struct View {
   int64_t strides[kMaxDims] = {1};  // of the input, in elements
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
+  bool has_overlap() const {  // or may have, as its rows are not one behind the other
+    bool is_apart = strides[0] > 0;
+    for (int d = 1; d < ndim; d++) is_apart &= strides[d] >= sizes[d - 1] * strides[d - 1];
+    return !is_apart;
+  }
 
   // Whether a run of neighbours is shorter than a sector of memory and the next run begins in
   // another sector. Then a thread of float32 loads one word, not four: see kSector.
@@ -767,12 +772,13 @@ struct CpuCall {
     fesetenv(&own);
   }
 
-  // Computes the output from element `first` on, `count` of U, which is T or a pair.
+  // Computes `count` neighbours of U, which is T or a pair, from what the view is of and, in the
+  // backward, from the dense operand.
   template <class U, bool is_repeated>
-  void compute_units(const T* of_view, int64_t first, int64_t count) const {
-    U* const to = reinterpret_cast<U*>(out + first);
+  void compute_units(const T* of_view, const T* of_dense, T* result, int64_t count) const {
+    U* const to = reinterpret_cast<U*>(result);
     const U* const from = reinterpret_cast<const U*>(of_view);
-    const U* const other = reinterpret_cast<const U*>(dense ? dense + first : of_view);
+    const U* const other = reinterpret_cast<const U*>(of_dense);
     const U value = is_repeated ? *from : U();
     // Of a clamp by a value that it cannot know, GCC makes a vector maximum, of one by a constant a
     // comparison and a blend: 1.1 to 1.2 times the time.
@@ -793,50 +799,67 @@ struct CpuCall {
     }
   }
   template <bool is_repeated>
-  void compute_row(const T* of_view, int64_t first, int64_t numel) const {
+  void compute_row(const T* of_view, const T* of_dense, T* to, int64_t numel) const {
     int64_t done = 0;
     if constexpr (std::is_same_v<T, BFloat16>) {
       const T twice[] = {*of_view, *of_view};
       done = numel / 2 * 2;
-      compute_units<BFloat16Pair, is_repeated>(is_repeated ? twice : of_view, first, done / 2);
+      const T* const pairs = is_repeated ? twice : of_view;
+      compute_units<BFloat16Pair, is_repeated>(pairs, of_dense, to, done / 2);
     }
     if (done == numel) return;
-    compute_units<T, is_repeated>(of_view + (is_repeated ? 0 : done), first + done, numel - done);
+    const int64_t skipped = is_repeated ? 0 : done;
+    compute_units<T, is_repeated>(of_view + skipped, of_dense + done, to + done, numel - done);
   }
 
-  // Long rows and repeated values are computed where they lie; others are copied and computed in
-  // place.
-  void compute_tile(int64_t first, int64_t numel) const {
-    T* const tile = out + first;
-    const T* from = in;
+  // Calls f(row, done, piece) for each piece of a row of the view in these elements of its order.
+  template <class F>
+  void for_each_row(int64_t first, int64_t numel, F f) const {
+    const T* row = in;
     int64_t at[kMaxDims], outer = first;
     for (int d = 0; d < view.ndim; d++) {
       at[d] = outer % view.sizes[d];
       outer /= view.sizes[d];
-      from += at[d] * view.strides[d];
+      row += at[d] * view.strides[d];
     }
-    const int64_t stride = view.strides[0];
-    const bool is_copied = stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
     for (int64_t done = 0, piece; done < numel; done += piece) {
       piece = std::min(view.sizes[0] - at[0], numel - done);
-      if (!is_copied) {
-        stride ? compute_row<false>(from, first + done, piece)
-               : compute_row<true>(from, first + done, piece);
-      } else if (stride == 1) {
-        memmove(tile + done, from, piece * sizeof(T));
-      } else {
-        for (int64_t n = 0; n < piece; n++) tile[done + n] = from[n * stride];
-      }
-      from -= at[0] * stride;  // to the start of the next row
+      f(row, done, piece);
+      row -= at[0] * view.strides[0];  // to the start of the next row
       at[0] = 0;
       for (int d = 1; d < view.ndim; d++) {
-        from += view.strides[d];
+        row += view.strides[d];
         if (++at[d] < view.sizes[d]) break;
-        from -= view.sizes[d] * view.strides[d];
+        row -= view.sizes[d] * view.strides[d];
         at[d] = 0;
       }
     }
-    if (is_copied) compute_row<false>(tile, first, numel);
+  }
+
+  // Long rows and repeated values are computed where they lie, others are copied and computed in
+  // place. A view that is computed in place is copied and copied back.
+  void compute_tile(int64_t first, int64_t numel) const {
+    const int64_t stride = view.strides[0];
+    const bool is_back = out == in && !view.is_dense();
+    T copy[kTile];
+    T* const tile = is_back ? copy : out + first;
+    const bool is_copied = is_back || stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
+    const T* const other = dense + first;
+    for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
+      if (!is_copied) {
+        stride ? compute_row<false>(row, other + done, tile + done, piece)
+               : compute_row<true>(row, other + done, tile + done, piece);
+      } else if (stride == 1) {
+        memcpy(tile + done, row, piece * sizeof(T));
+      } else {
+        for (int64_t n = 0; n < piece; n++) tile[done + n] = row[n * stride];
+      }
+    });
+    if (is_copied) compute_row<false>(tile, other, tile, numel);
+    if (!is_back) return;
+    for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
+      for (int64_t n = 0; n < piece; n++) const_cast<T*>(row)[n * stride] = tile[done + n];
+    });
   }
 
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
@@ -1031,15 +1054,18 @@ bool are_alike(const Tensor& x, const Tensor& y) {
 }
 
 // sigmoid(x), in `out` where that is given: there it is as a new result would be, and it shares no
-// memory with x or is x. Undefined where PyTorch's kernel has to take the call.
+// memory with x or is x, on the CPU also a view. Undefined where PyTorch's kernel has to take it.
 Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   View view;
   if (!has_kernel(x)) return {};
   const auto strides = output_strides(x, x);
   if (!make_view(view, x, strides)) return {};
-  if (out && !(are_alike(x, *out) && out->strides() == at::IntArrayRef(strides))) return {};
+  if (out && !are_alike(x, *out)) return {};
   const bool is_apart = !out || !out->is_alias_of(x);
-  if (!is_apart && !(view.is_dense() && out->const_data_ptr() == x.const_data_ptr())) return {};
+  const bool is_x = out && out->const_data_ptr() == x.const_data_ptr() &&
+                    out->strides() == x.strides() && !view.has_overlap();
+  const bool is_new = out && out->strides() == at::IntArrayRef(strides);
+  if (out && !(is_new && (is_apart || is_x)) && !(is_x && x.is_cpu())) return {};
   return run_kernel(view, x, nullptr, false, out, strides);
 }
 
