@@ -836,42 +836,48 @@ struct CpuCall {
     }
   }
 
-  // Long rows and repeated values are computed where they lie, others are copied and computed in
-  // place. A view that is computed in place is copied and copied back.
+  bool is_in_place() const { return out == in && !view.is_dense(); }
+  bool is_copied() const {
+    return is_in_place() || view.strides[0] > 1 ||
+           (view.strides[0] == 1 && view.sizes[0] < kLongRow);
+  }
+
+  // Short rows and wide strides are copied into the output and computed there. A view that is
+  // computed in place is copied, computed and copied back.
   void compute_tile(int64_t first, int64_t numel) const {
-    const int64_t stride = view.strides[0];
-    const bool is_back = out == in && !view.is_dense();
     T copy[kTile];
-    T* const tile = is_back ? copy : out + first;
-    const bool is_copied = is_back || stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
-    const T* const other = dense + first;
+    T* const tile = is_in_place() ? copy : out + first;
+    const int64_t stride = view.strides[0];
     for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
-      if (!is_copied) {
-        stride ? compute_row<false>(row, other + done, tile + done, piece)
-               : compute_row<true>(row, other + done, tile + done, piece);
-      } else if (stride == 1) {
-        memcpy(tile + done, row, piece * sizeof(T));
-      } else {
-        for (int64_t n = 0; n < piece; n++) tile[done + n] = row[n * stride];
-      }
+      if (stride == 1) memcpy(tile + done, row, piece * sizeof(T));
+      for (int64_t n = 0; stride != 1 && n < piece; n++) tile[done + n] = row[n * stride];
     });
-    if (is_copied) compute_row<false>(tile, other, tile, numel);
-    if (!is_back) return;
+    compute_row<false>(tile, dense + first, tile, numel);
+    if (!is_in_place()) return;
     for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
       for (int64_t n = 0; n < piece; n++) const_cast<T*>(row)[n * stride] = tile[done + n];
     });
   }
 
+  // Long rows and repeated values are computed where they lie.
+  void compute_rows(int64_t first, int64_t numel) const {
+    for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
+      const T* const other = dense + first + done;
+      view.strides[0] ? compute_row<false>(row, other, out + first + done, piece)
+                      : compute_row<true>(row, other, out + first + done, piece);
+    });
+  }
+
   static void compute_tiles(int64_t begin, int64_t end, void* context) {
     const CpuCall call = *static_cast<const CpuCall*>(context);
-    constexpr int64_t portion = kPopulatedBytes / sizeof(T);
+    constexpr int64_t portion = kPopulatedBytes / sizeof(T);  // of whole tiles
     const int64_t last = std::min(end * kTile, call.view.numel);
-    for (int64_t first = begin * kTile, ready = first; first < last; first += kTile) {
-      if (call.has_new_pages && ready <= first) {
-        populate(call.out + ready, std::min(portion, last - ready) * sizeof(T));
-        ready += portion;  // of whole tiles
-      }
-      call.compute_tile(first, std::min(kTile, last - first));
+    for (int64_t first = begin * kTile; first < last; first += portion) {
+      const int64_t numel = std::min(portion, last - first);
+      if (call.has_new_pages) populate(call.out + first, numel * sizeof(T));
+      if (!call.is_copied()) call.compute_rows(first, numel);
+      for (int64_t done = 0; call.is_copied() && done < numel; done += kTile)
+        call.compute_tile(first + done, std::min(kTile, numel - done));
     }
   }
 
