@@ -4,16 +4,15 @@
 # ///
 """Sigmoid at the memory limit: a drop-in for torch.sigmoid, on NVIDIA GPUs and on CPUs.
 
-    python sigmoid_inline.py              # build, check against exact values, time (--help)
-    from sigmoid_inline import ModelNew   # ModelNew()(x) is torch.sigmoid(x), faster; so is sigmoid
-    paste it whole into a notebook cell   # the same check and timing
+    python sigmoid_inline.py                    # build, check against exact values, time (--help)
+    from sigmoid_inline import sigmoid, ModelNew, enable
+    paste it whole into a notebook cell         # the same check and timing
 
-torch.sigmoid's time over ours on an H100 (PyTorch 2.11, CUDA 13.0, 2026-11-27; README for more):
+sigmoid(x) is torch.sigmoid(x), ModelNew() is a torch.nn.Sigmoid, and `with enable():` serves every
+sigmoid of a program and its gradient. Who has views, bfloat16 or small tensors gains; who compiles
+the model, or has large dense tensors alone, does not. torch.sigmoid's time over ours on an H100:
 
-    4096 x 393216, at 3,057 GB/s             float32 1.01x, bfloat16 1.01x
-    half of rows of 8192, recorded or not    float32 1.27x, bfloat16 2.05x
-    forward and backward on such rows        float32 1.14x, bfloat16 1.52x
-    one eager call on 1,024 elements         float32 1.34x, bfloat16 1.37x; recorded 1.20x
+@@RESULTS@@
 
 The whole idea is to read and write each float32 once, 8 bytes, and to hide the rest behind it:
 
@@ -22,16 +21,16 @@ The whole idea is to read and write each float32 once, 8 bytes, and to hide the 
       if (i < numel) out[i] = 1 / (1 + expf(-in[i]));
     }
 
-What the rest adds is every layout at that speed, the last bit, and a call that costs less than
-PyTorch's. From top to bottom: what a user calls; the kernel; the formula; the CPU's loop; the way
-of a call; then the build, the self-check, the timing and the command line.
+What the rest adds is every layout at that speed, the last bit, and a cheaper call. From top to
+bottom: what a user calls; the kernel; the formula; the CPU's loop; the operator, which PyTorch's
+dispatcher calls; what is assumed of PyTorch and Python; the build. Nothing below that affects
+results: the self-check, the timing and the command line.
 
-    plain call   nothing but autograd stands between it and PyTorch's own kernel
-    recorded     autograd makes a node for the call
     view         the input as the output sees it: dimensions ordered and merged
     dense view   one run of neighbouring elements, so that no position is computed
     unit         what one load or store moves: 16 bytes, 4, or an element
-    tile         what a CPU computes in one go: 2,048 elements of the output
+    tile         what a CPU copies and computes in one go: 2,048 elements of the output
+    recorded     autograd makes a node for the call
 """
 
 import argparse
@@ -76,7 +75,7 @@ with warnings.catch_warnings():
     import torch
     from torch.compiler import is_dynamo_compiling
 
-__version__ = "3.0"
+__version__ = "4.0"
 _IS_MOCKED = not isinstance(torch.__version__, str)  # as Sphinx does
 if not _IS_MOCKED and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
     raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
@@ -1186,22 +1185,26 @@ EXPORT int sigmoid_inline_has_cpu() { return HAS_CPU; }
 
 # ---- What is assumed of PyTorch and Python -------------------------------------------------------
 
-# Each line: what is assumed; where it is declared; without it. Compiling tells most of it, and
-# _probe() the rest at each import.
+# Each item says what is assumed; where it is declared; how it shows where it does not hold.
 #
 #   CustomRNGKeyId lies between autograd, modes and the devices' kernels, and is nobody's;
-#     c10/core/DispatchKey.h; the probe's calls miss the kernel, or autograd's node
-#   a kernel that TORCH_FN registers may be taken back beside running calls; torch/library.h;
-#     nothing shows it: tests switch while threads call
-#   a new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests over random layouts
-#   empty_strided_cpu and _cuda allocate as PyTorch's kernels do; ATen/EmptyTensor.h,
-#     ATen/cuda/EmptyTensor.h; the compiler or the loader says so
-#   at::cpu:: and at::cuda:: hold PyTorch's own kernels; ATen/ops/sigmoid_cpu_dispatch.h and its
-#     neighbours; the loader says so
-#   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable
-#   torch.Tensor's method sigmoid computes torch.sigmoid; tests of what intercepts and records
-#   a vectorcall of a function is C's to set, which is documented from Python 3.12 on; before,
-#     PyMethodDef has the layout of Python's stable ABI; import fails
+#     c10/core/DispatchKey.h; the probe's calls miss the kernel, or autograd's node.
+#   A kernel that TORCH_FN registers may be taken back beside running calls; torch/library.h; a test
+#     that switches while threads call.
+#   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
+#   empty_strided_cpu and _cuda allocate as PyTorch's kernels do; ATen/EmptyTensor.h and
+#     ATen/cuda/EmptyTensor.h; the compiler or the loader says so.
+#   at::cpu and at::cuda hold PyTorch's own kernels; ATen/ops/sigmoid_cpu_dispatch.h and its
+#     neighbours; the compiler or the loader says so.
+#   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
+#   torch.Tensor's method sigmoid computes torch.sigmoid; tests of what intercepts and records.
+#   torch.sigmoid is a method of torch._C._VariableFunctionsClass; the import raises.
+#   torch.jit.script and Dynamo know the two attributes of sigmoid; torch/jit/_trace.py; scripting
+#     raises.
+#   From Python 3.12 on PyFunction_SetVectorcall is documented; without it the Python body runs.
+#   Dynamo replaces the interpreter's frame evaluation (PEP 523), which Python's documentation of
+#     _PyInterpreterState_GetEvalFrameFunc describes; torch.compile(sigmoid) finds no frame.
+#   PyMethodDef is of Python's stable ABI: a built-in function needs it.
 CALL_SOURCE = _numbered(r"""
 // Of Python, documented functions alone: Python.h is missing on many machines.
 extern "C" {
@@ -1535,7 +1538,7 @@ if _moved:
     _say(_moved)
 
 
-# ---- The self-check, the timing and the command line --------------------------------------------
+# ---- Nothing below affects results: the self-check, the timing and the command line --------------
 
 # Errors lie below these, in ulp. float64's reference, torch.sigmoid, is itself off by up to 2.
 _BOUND_ULP = {"float32": 1, "bfloat16": 0.5, "float16": 0.5, "float64": 3}
@@ -1576,11 +1579,10 @@ def max_error_ulp(x, result=None):
 def measure(contenders, device, trials, calls=1, seconds=2, within=contextlib.nullcontext):
     """Times {name: function} in turn, `trials` times `calls` calls, after three rounds to warm up.
 
-    "sigmoid" runs in the context within(), which is entered before its time begins.
-
-    Every other round goes backwards. On a GPU by events on the current stream, also where it waits
-    for the host; on a CPU by a wall clock, and no round starts after `seconds`. Returns
-    {name: [us of a call]}.
+    Every other round goes backwards. On a GPU events on the current stream tell the time, which
+    includes where it waits for the host; on a CPU a wall clock does, and no round starts after
+    `seconds`. "sigmoid" runs in the context within(), which is entered before its time begins.
+    Returns {name: [us of a call]}.
     """
     names, end = list(contenders), time.perf_counter() + seconds
     spans = {name: [] for name in names}
