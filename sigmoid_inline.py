@@ -245,10 +245,11 @@ struct View {
   int64_t strides[kMaxDims] = {1};  // of the input, in elements
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
-  bool has_overlap() const {  // or may have, as its rows are not one behind the other
-    bool is_apart = strides[0] > 0;
-    for (int d = 1; d < ndim; d++) is_apart &= strides[d] >= sizes[d - 1] * strides[d - 1];
-    return !is_apart;
+  bool has_overlap() const {  // or may have: its rows do not lie one behind the other
+    for (int d = 0; d < ndim; d++) {
+      if (strides[d] < (d == 0 ? 1 : sizes[d - 1] * strides[d - 1])) return true;
+    }
+    return false;
   }
 
   // Whether a run of neighbours is shorter than a sector of memory and the next run begins in
@@ -1033,10 +1034,10 @@ Tensor new_output(const Tensor& x, const at::DimVector& strides) {
 // kernel runs.
 Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool output_is_view,
                   const Tensor* out, const at::DimVector& strides) {
-  Operands operands = {nullptr, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
-                       output_is_view};
   Tensor y = out ? *out : new_output(in, strides);
-  operands.out = y.mutable_data_ptr();
+  void* const result = y.mutable_data_ptr();  // first, as it may move the data, and `in` may be y
+  const Operands operands = {result, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
+                             output_is_view};
   const Dtype dtype = Dtype(in.scalar_type());
   bool is_done = false;
   if (in.is_cpu()) is_done = compute_on_cpu(dtype, operands, view, !out);
@@ -1058,19 +1059,22 @@ bool are_alike(const Tensor& x, const Tensor& y) {
          x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes();
 }
 
-// sigmoid(x), in `out` where that is given: there it is as a new result would be, and it shares no
-// memory with x or is x, on the CPU also a view. Undefined where PyTorch's kernel has to take it.
+// Whether the kernel may write to `out`: it is as a new result would be and shares no memory with
+// x, or it is x, on the CPU also where that is a view.
+bool takes_out(const Tensor& out, const Tensor& x, const View& view, at::IntArrayRef strides) {
+  if (!are_alike(x, out)) return false;
+  if (!out.is_alias_of(x)) return out.strides() == strides;
+  return out.strides() == x.strides() && out.const_data_ptr() == x.const_data_ptr() &&
+         (view.is_dense() || (x.is_cpu() && !view.has_overlap()));
+}
+
+// sigmoid(x), in `out` where that is given; undefined where PyTorch's kernel has to take the call.
 Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   View view;
   if (!has_kernel(x)) return {};
   const auto strides = output_strides(x, x);
   if (!make_view(view, x, strides)) return {};
-  if (out && !are_alike(x, *out)) return {};
-  const bool is_apart = !out || !out->is_alias_of(x);
-  const bool is_x = out && out->const_data_ptr() == x.const_data_ptr() &&
-                    out->strides() == x.strides() && !view.has_overlap();
-  const bool is_new = out && out->strides() == at::IntArrayRef(strides);
-  if (out && !(is_new && (is_apart || is_x)) && !(is_x && x.is_cpu())) return {};
+  if (out && !takes_out(*out, x, view, strides)) return {};
   return run_kernel(view, x, nullptr, false, out, strides);
 }
 
@@ -1119,7 +1123,6 @@ template <auto own>
 Tensor& sigmoid_in_place_or(Tensor& x) {
   return try_sigmoid(x, &x).defined() ? x : own(x);
 }
-
 template <auto own>
 Tensor sigmoid_backward_or(const Tensor& grad, const Tensor& output) {
   Tensor grad_input = try_sigmoid_backward(grad, output);
