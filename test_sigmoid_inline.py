@@ -1,24 +1,24 @@
 """What sigmoid_inline promises, on every device at hand."""
 
 import contextlib
+import copy
 import ctypes
 import gc
-import copy
 import hashlib
 import inspect
 import os
 import pickle
 import random
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from math import inf, nan
 from pathlib import Path
 from pkgutil import resolve_name
@@ -43,6 +43,7 @@ ARM = os.uname().machine == "aarch64"
 HAS_CPU_KERNEL = ARM or CAPABILITY in ("AVX2", "AVX512")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch, on what is deprecated or slow
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+overrides, dispatch = torch.overrides, torch.utils._python_dispatch
 equal = partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
 
 value = lambda request: request.param
@@ -71,26 +72,38 @@ def kernel(device, dtype):
     return by_kernel
 
 
-def build(source, directory, *options):
-    """Path of the library that g++ makes of this C++."""
-    (directory / "source.cpp").write_text(source)
-    command = "c++ -std=c++20 -O2 -fPIC -shared -o library source.cpp".split()
-    subprocess.run([*command, *options], cwd=directory, check=True)
-    return str(directory / "library")
-
-
-def ulp_of(exact, dtype):
-    """The unit in the last place of this type at a float64 number."""
-    info = torch.finfo(dtype)
-    return torch.exp2(torch.frexp(exact.clamp(min=info.tiny))[1].double() - 1) * info.eps
+@pytest.fixture(scope="module")
+def cpp(tmp_path_factory):
+    """The source's rule for GPUs that are not here, and a check of float64 by long double."""
+    source = """extern "C" {
+int tuned(int a, int b, int c, int d) {
+  const Tuning t = tune(a, b, c, d);
+  return 100 * t.units_per_thread + t.resident_blocks;
+}
+static_assert(__LDBL_MANT_DIG__ >= 64, "long double has to be more precise than double");
+long count_wrong(const double* y, const double* x, long count) {
+  long wrong = 0;
+  for (long n = 0; n < count; n++) {
+    const long double exact = 1 / (1 + expl(-(long double)x[n]));
+    wrong += !(fabsl(y[n] - exact) <= fmaxl(scalbnl(1, ilogbl(exact) - 52), scalbnl(1, -1074)));
+  }
+  return wrong;
+}
+}"""
+    directory = tmp_path_factory.mktemp("cpp")
+    (directory / "source.cpp").write_text(sigmoid_inline.COMMON_SOURCE + source)
+    command = "c++ -std=c++20 -O2 -fPIC -shared -o library source.cpp"
+    subprocess.run(command.split(), cwd=directory, check=True)
+    return ctypes.CDLL(str(directory / "library"))
 
 
 def error_ulp(y, x):
     """Largest error of `y`, in units of its last place, against float64."""
-    x = x.double()
+    x, info = x.double(), torch.finfo(y.dtype)
     exact = torch.where(x < -40, x.exp(), torch.sigmoid(x))  # which is 0 below -709
     assert torch.equal(y.isnan(), exact.isnan())
-    return ((y.double() - exact).abs() / ulp_of(exact, y.dtype)).nan_to_num(0).max().item()
+    ulp = torch.exp2(torch.frexp(exact.clamp(min=info.tiny))[1].double() - 1) * info.eps
+    return ((y.double() - exact).abs() / ulp).nan_to_num(0).max().item()
 
 
 def check(y, x, message=""):
@@ -115,44 +128,18 @@ def numbers(shape, device, dtype):
 
 
 # -- One value has one result, and it is right -----------------------------------------------------
-@cache
-def exact_16bit(dtype):
-    """All 65,536 numbers and their sigmoid, rounded once: none is so near to a tie that float64,
-    which errs by less than 2^-38 ulp of 16 bits, could be on its wrong side."""
-    x = torch.arange(1 << 16).to(torch.int16).view(dtype)
-    y = 1 / (1 + torch.exp(-x.double()))
-    number = y / (ulp := ulp_of(y, dtype))
-    assert (number.frac() - 0.5).abs().nan_to_num(1).min() > 2**-28
-    return x, (number.round() * ulp).to(dtype)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_16_bits_are_correctly_rounded(device, dtype, request):
-    """Of all 65,536 inputs, dense and strided. PyTorch's float64 to float16 rounds twice."""
-    x, exact = exact_16bit(dtype)
-    wrong = torch.sigmoid(x.double()).to(dtype) != exact
-    assert wrong[~x.isnan()].sum() == (7 if dtype == torch.float16 else 0)
-    kernel = request.getfixturevalue("kernel")
-    for layout in (x.to(device), torch.stack([x, x], 1).to(device)[:, 0]):
-        assert equal(kernel(layout).cpu(), exact)
-
-
-@pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
-@pytest.mark.parametrize("flushed", [True, False])
-def test_all_threads_compute_in_the_callers_mode(flushed):
-    """Whose own mode was set before or after the pool's threads started."""
-    x = torch.full((1 << 20,), -90.0)
-    torch.sigmoid(x)
-    torch.set_flush_denormal(flushed)
-    y = sigmoid(x)
-    torch.set_flush_denormal(False)
-    assert y.min() == y.max() and (y[0] == 0) == flushed
+def test_16_bits_are_correctly_rounded(device, dtype, kernel):
+    """Of all 65,536 inputs, dense and strided: none is so near to a tie that float64 errs."""
+    x = torch.arange(1 << 16, device=device).short().view(dtype)
+    for layout in (x, torch.stack([x, x], 1)[:, 0]):
+        assert error_ulp(kernel(layout), x) < 0.5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32], ids=str)
 def test_float32_over_all_inputs(device, dtype, kernel):
-    """At most 1 ulp, in [0, 1] and rising; on the CPU every 16th, unless SIGMOID_EXHAUSTIVE=1."""
-    step = 1 if device == "cuda" or "SIGMOID_EXHAUSTIVE" in os.environ else 16
+    """At most 1 ulp, in [0, 1] and rising; on the CPU every 61st, unless SIGMOID_EXHAUSTIVE=1."""
+    step = 1 if device == "cuda" or "SIGMOID_EXHAUSTIVE" in os.environ else 61
     infinity = torch.tensor(inf).view(torch.int32).item()
     for sign in (1, -1):
         last = torch.tensor([0.5], device=device)
@@ -166,43 +153,29 @@ def test_float32_over_all_inputs(device, dtype, kernel):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64], ids=str)
-def test_float64_over_every_exponent(device, dtype, kernel, tmp_path):
+def test_float64_over_every_exponent(device, dtype, kernel, cpp):
     """At most 1 ulp from long double, for 10^8 inputs (CPU: 4 * 10^6), half in [2^-12, 750]."""
-    source = """#include <cmath>
-static_assert(__LDBL_MANT_DIG__ >= 64, "long double has to be more precise than double");
-extern "C" long count_wrong(const double* y, const double* x, long count) {
-  long wrong = 0;
-  for (long n = 0; n < count; n++) {
-    const long double exact = 1 / (1 + expl(-(long double)x[n]));
-    wrong += !(fabsl(y[n] - exact) <= fmaxl(scalbnl(1, ilogbl(exact) - 52), scalbnl(1, -1074)));
-  }
-  return wrong;
-}"""
-    count_wrong = ctypes.CDLL(build(source, tmp_path)).count_wrong
-    count_wrong.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long]
+    cpp.count_wrong.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long]
     least, most = torch.tensor([2.0**-12, 750.0], dtype=dtype).view(torch.int64).tolist()
     torch.manual_seed(0)
     for i in range(100 if device == "cuda" else 4):
         x = torch.randint(least if i % 2 else 0, most, (10**6,)).view(dtype)
         x[::2].neg_()
         y = kernel(x.to(device)).cpu()
-        assert count_wrong(y.data_ptr(), x.data_ptr(), len(x)) == 0
+        assert cpp.count_wrong(y.data_ptr(), x.data_ptr(), len(x)) == 0
 
 
 def test_gradients_have_pytorchs_bits(device, dtype, kernel):
-    """Of all 65,536 outputs of a 16-bit type by random gradients; to the third order."""
+    """Of all 65,536 outputs of a 16-bit type by random gradients, and one value expanded."""
     torch.manual_seed(0)
-    outputs = torch.arange(1 << 16).short().view(dtype) if dtype.itemsize == 2 else numbers(
-        (1 << 16,), "cpu", dtype)
-    y, x = outputs.to(device), numbers((33, 7), device, dtype)
+    y = numbers((1 << 16,), device, dtype)
+    if dtype.itemsize == 2:
+        y = torch.arange(1 << 16, device=device).short().view(dtype)
     for grad in (numbers(y.shape, device, dtype), numbers((1,), device, dtype).expand_as(y)):
         want = torch.ops.aten.sigmoid_backward(grad, y)
         with enable():
             got, calls = counted(torch.ops.aten.sigmoid_backward, grad, y)
         assert equal(got, want) and calls == 1
-    want = derivatives(sigmoid, x)  # whose backward is PyTorch's
-    with enable():
-        assert all(map(equal, derivatives(torch.sigmoid, x), want))
 
 
 def test_a_value_has_one_result(device, dtype, kernel):
@@ -221,6 +194,19 @@ def test_a_value_has_one_result(device, dtype, kernel):
         assert equal(kernel(rows[:, ::2].t()), row_results[:, ::2].t()), columns
 
 
+@pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
+@pytest.mark.parametrize("flushed", [True, False])
+def test_all_threads_compute_in_the_callers_mode(flushed):
+    """Whose own mode was set before or after the pool's threads started."""
+    x = torch.full((1 << 20,), -90.0)
+    torch.sigmoid(x)
+    torch.set_flush_denormal(flushed)
+    y = sigmoid(x)
+    torch.set_flush_denormal(False)
+    assert y.min() == y.max() and (y[0] == 0) == flushed
+
+
+# -- Any layout, and which of them have a kernel ---------------------------------------------------
 def random_view(rng, device, dtype):
     """Up to 7 dimensions: dense, gapped, permuted, expanded, channels last, or of any strides."""
     ndim = rng.choice([0, 1, 2, 2, 3, 3, 4, 4, 4, 5, 6, 7])
@@ -239,47 +225,34 @@ def random_view(rng, device, dtype):
     return numbers((last + offset + 1,), device, dtype).as_strided(shape, strides, offset)
 
 
-def random_gradient(rng, y):
-    """Dense, expanded from a scalar, a row or a column, half of rows, or transposed, as y's."""
-    expanded, halved, transposed = (rng.random() < 0.3 for _ in range(3))
-    shape = [rng.choice([n, n, 1]) if expanded else n for n in y.shape]
-    if y.dim() > 1 and halved:
-        shape[-1] *= 2
-    gradient = torch.randn(shape, device=y.device).to(y.dtype)
-    if y.dim() > 1 and halved:
-        gradient = gradient.chunk(2, -1)[1] if shape[-1] else gradient
-    if y.dim() > 1 and transposed:
-        gradient = gradient.transpose(0, -1).contiguous().transpose(0, -1)
-    return gradient.expand(y.shape)
-
-
 def test_any_layout_in_every_grad_mode(device, dtype):
-    """Of 2,500 random views, most of them taken, shape, strides and values are right, the bits the
-    same in every mode, the gradient aten.sigmoid_backward's to the last bit; the input stays."""
+    """Shape, strides and values are right, bits the same in every mode, gradients PyTorch's."""
     rng, taken, backward = random.Random(0), 0, 0
     torch.manual_seed(0)
-    for case in range(2500):
+    for case in range(1200):
         x = random_view(rng, device, dtype)
-        message = f"case {case}: {tuple(x.shape)}, strides {x.stride()}, at {x.storage_offset()}"
+        where = f"case {case}: {tuple(x.shape)}, strides {x.stride()}, at {x.storage_offset()}"
         before, leaf = x.clone(), x.detach().requires_grad_()
-        y, recorded = sigmoid(x), sigmoid(leaf)
-        check(y, x, message)
-        assert equal(under(torch.inference_mode(), sigmoid, x), y) and equal(recorded, y), message
-        assert (recorded.stride(), recorded.grad_fn.name()) == (y.stride(), "SigmoidBackward0")
-        takes, records = (by_kernel(tensor) is not None for tensor in (x, leaf))
-        assert takes == records, message
-        taken += takes
-        upstream = random_gradient(rng, y)
-        exact = torch.ops.aten.sigmoid_backward(upstream, y)
+        (y, calls), (recorded, recorded_calls) = counted(sigmoid, x), counted(sigmoid, leaf)
+        check(y, x, where)
+        check(recorded, leaf, where)
+        assert equal(under(torch.inference_mode(), sigmoid, x), y) and equal(recorded, y), where
+        assert recorded.grad_fn.name() == "SigmoidBackward0" and recorded_calls == calls, where
+        taken += calls
+        grad = numbers([rng.choice([n, n, n, 1]) for n in x.shape], device, dtype).expand(x.shape)
+        if x.dim() > 0 and rng.random() < 0.5:  # half of rows
+            grad = torch.cat([grad, grad], -1)[..., x.shape[-1] :]
+        if x.dim() > 0 and rng.random() < 0.3:
+            grad = grad.transpose(0, -1).contiguous().transpose(0, -1)
+        want = torch.ops.aten.sigmoid_backward(grad, y)
         with enable():
-            gradient, calls = counted(torch.ops.aten.sigmoid_backward, upstream, y)
+            got, calls = counted(torch.ops.aten.sigmoid_backward, grad, y)
         backward += calls
-        assert equal(gradient, exact) and gradient.stride() == exact.stride(), message
-        (gradient,) = autograd.grad(recorded, leaf, upstream)
-        assert equal(gradient, exact) and equal(x, before), message
+        assert equal(got, want) and got.stride() == want.stride(), where
+        assert equal(autograd.grad(recorded, leaf, grad)[0], want) and equal(x, before), where
     has_kernel = device == "cuda" or (HAS_CPU_KERNEL and dtype != torch.float16)
-    assert taken >= (2000 if device == "cpu" else 1500) if has_kernel else taken == 0
-    assert backward >= 1000 if has_kernel else backward == 0
+    assert taken >= (960 if device == "cpu" else 720) if has_kernel else taken == 0
+    assert backward >= 480 if has_kernel else backward == 0
 
 
 def test_more_than_2_31_elements(device):
@@ -287,41 +260,30 @@ def test_more_than_2_31_elements(device):
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGESIZE")
     if (torch.cuda.mem_get_info()[0] if device == "cuda" else free) < 1 << 34:
         pytest.skip("needs 16 GiB of free memory")
-    kernel = by_kernel if device == "cuda" or HAS_CPU_KERNEL else sigmoid
     row = torch.randn(65_544, device=device).bfloat16()
-    many = kernel(row.expand(1 << 15, 65_544))
+    many = sigmoid(row.expand(1 << 15, 65_544))
     assert error_ulp(many[::97], row.expand_as(many)[::97]) <= 1
-    assert device == "cpu" or error_ulp(kernel(many)[::97], many[::97]) <= 1
+    assert device == "cpu" or error_ulp(sigmoid(many)[::97], many[::97]) <= 1
     del many
     far = torch.empty(1 << 32, device=device, dtype=row.dtype)[7 :: 1 << 20].copy_(row[:4096])
-    check(kernel(far), far)
+    check(sigmoid(far), far)
     if device == "cuda":
-        assert kernel(row[:1].expand((1 << 31) - 1)) is not None
-        assert kernel(row[:1].expand(1 << 31)) is None
-        check(sigmoid(row[:1].expand(1 << 31))[-5:], row[:1].expand(5))
+        assert by_kernel(row[:1].expand((1 << 31) - 1)) is not None
+        assert by_kernel(row[:1].expand(1 << 31)) is None
 
 
-# -- What runs here, and what is torch.sigmoid's ---------------------------------------------------
 def test_plain_call_takes_the_kernel(device, dtype, kernel, request):
-    """Nothing plain takes the slow way in silence, up to 8 dimensions (on a GPU 3)."""
+    """Up to 8 dimensions that do not merge (on a GPU 3), in modes that change nothing for it."""
     most = 8 if device == "cpu" else 3
     x = torch.randn(6, 8, device=device).to(dtype)
-    cube = torch.ones([4] * (most + 1), device=device, dtype=dtype)
-    views = [x, x.t(), x[:, ::2], x[1:], x[0, 0], x[:, :1].expand(6, 9), cube]
-    views.append(cube[0][(slice(2),) * most])
-    autocast = partial(torch.autocast, device, torch.bfloat16)
+    cube = torch.ones([4] * (most + 1), device=device, dtype=dtype)[(slice(2),) * (most + 1)]
     request.addfinalizer(lambda: torch.use_deterministic_algorithms(False))
-    for mode in (contextlib.nullcontext, torch.no_grad, torch.inference_mode, autocast) * 2:
-        with mode():
-            views.append(x + 1)  # an inference tensor, once
-            for view in views:
+    torch.use_deterministic_algorithms(True)
+    for mode in (torch.inference_mode(), torch.autocast(device, torch.bfloat16)):
+        with mode:
+            for view in (x, x.t(), x[:, ::2], x[1:], x[0, 0], x[:1].expand(6, 8), x + 1, cube[0]):
                 check(kernel(view), view)
-            assert kernel(cube[(slice(2),) * (most + 1)]) is None
-        if mode is autocast:  # the last of the four
-            torch.use_deterministic_algorithms(True)
-    with torch.inference_mode(), torch.enable_grad():  # which records nothing
-        check(kernel(x.requires_grad_()), x)
-    check(kernel(nn.Parameter(x.detach(), requires_grad=False)), x.detach())
+            assert kernel(cube) is None
 
 
 def test_plain_out_is_written_by_the_kernel(device, dtype, kernel):
@@ -333,10 +295,24 @@ def test_plain_out_is_written_by_the_kernel(device, dtype, kernel):
         version = out._version
         assert kernel(view, out=out) is out and out._version == version + 1 and equal(out, want)
     assert equal(kernel(x), kernel(x, out=x)) and kernel(x, out=x) is x
-    with torch.no_grad():
-        assert kernel(out.clone().requires_grad_(), out=out) is out
 
 
+def test_tuning_by_what_a_gpu_reports(cpp):
+    """At least three quarters of the blocks stay; more units where they are too little by half."""
+    # multiprocessors, threads of one, kHz and bits of memory: units a thread and resident blocks
+    assert cpp.tuned(58, 1536, 6_251_000, 192) == 109  # L4
+    assert cpp.tuned(132, 2048, 2_619_000, 5120) == 113  # H100
+    assert cpp.tuned(132, 2048, 3_201_000, 6144) == 116  # H200
+    assert cpp.tuned(40, 1024, 5_001_000, 256) == 106  # T4
+    assert cpp.tuned(148, 2048, 3_996_000, 8192) == 216  # B200
+    assert cpp.tuned(148, 2048, 3_996_000, 7680) == 216  # B200, by newer drivers
+    assert cpp.tuned(160, 2048, 3_996_000, 8192) == 216  # B300
+    assert cpp.tuned(224, 1024, 5_370_000, 16384) == 808  # Rubin, by what is announced
+    assert cpp.tuned(148, 2048, 12_000_000, 8192) == 416  # registers for eight halve the threads
+    assert cpp.tuned(132, 2048, 0, 5120) == 116  # an H100 that hides its memory clock
+
+
+# -- All that PyTorch does with a call, it does as with torch.sigmoid's ----------------------------
 def outcome(f, *args, **kwargs):
     """What `f` returns, or the type of its error."""
     try:
@@ -349,9 +325,7 @@ def alike(got, want):
     """Asserts that two results are the same in type, values, strides and what they record."""
     assert type(got) is type(want)
     if isinstance(want, (tuple, list)):
-        assert len(got) == len(want)
-        for pair in zip(got, want):
-            alike(*pair)
+        assert not any(alike(*pair) for pair in zip(got, want, strict=True))
     elif type(want) is torch.Tensor and want.layout is torch.strided and not want.is_meta:
         torch.testing.assert_close(got, want, check_stride=True)
         assert (got.grad_fn and got.grad_fn.name()) == (want.grad_fn and want.grad_fn.name())
@@ -371,262 +345,165 @@ def gradient(f, x, mode=None):
     return y, leaf.grad
 
 
-def layers(f, x):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 4, device=x.device, dtype=x.dtype), *module[f])
-
-
 def alone(f, x, g):
-    """g(layers, mesh) in a group of one rank: what wraps a tensor or model is as with many."""
+    """g(model, mesh) in a group of one rank: what wraps a tensor or model is as with many."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4, device=x.device, dtype=x.dtype), module[f])
     store, backend = torch.distributed.HashStore(), "nccl" if x.is_cuda else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    result = gradient(*g(layers(f, x), torch.distributed.init_device_mesh(x.device.type, (1,))))
+    result = gradient(*g(model, torch.distributed.init_device_mesh(x.device.type, (1,))))
     torch.distributed.destroy_process_group()
     return result
 
 
-def late(name):
-    """A function of PyTorch's that may move: where it is missing, its own rows fail, not all."""
-    return lambda *args, **options: resolve_name(f"torch.{name}")(*args, **options)
-
-
-hessian, ddp = autograd.functional.hessian, nn.parallel.DistributedDataParallel
-fully_shard = late("distributed.fsdp:fully_shard")
-with_compiled_autograd = late("_dynamo.compiled_autograd:_enable")
-eagerly = torch.compile(backend="eager")
-overwrite = lambda y: y.detach().zero_()
-module = {sigmoid: nn.Sequential(ModelNew()), torch.sigmoid: nn.Sequential(nn.Sigmoid())}
-checkpoint = lambda f, x, way=False: ckpt.checkpoint(f, x, use_reentrant=way)
-
-
-def derivatives(f, x):
-    """To the third order."""
-    found = [f(leaf := x.clone().requires_grad_())]
-    for _ in range(3):
-        found += autograd.grad(found[-1].sum(), leaf, create_graph=True)
-    return found
-
-
-def saved(f, x):
-    """Where what autograd saves lies: it is the output."""
-    tensors, hooks = [], autograd.graph.saved_tensors_hooks
-    y = under(hooks(tensors.append, lambda _: None), f, x.clone().requires_grad_())
-    return [tensor.data_ptr() == y.data_ptr() for tensor in tensors]
-
-
-def captured_step(f, x):
-    if not x.is_cuda:
-        pytest.skip("needs an NVIDIA GPU")
-    example = (x.clone().requires_grad_(),)
-    return gradient(torch.cuda.make_graphed_callables(layers(f, x), example), x)
-
-
-RECORDED = {
-    "backward": gradient,
-    "derivatives": derivatives,
-    "second derivatives": lambda f, x: hessian(lambda z: f(z).sin().sum(), x),
-    "saved-tensor hooks": saved,
-    "anomaly mode": lambda f, x: gradient(f, x, autograd.detect_anomaly()),
-    "captured step": captured_step,
-    "parameter": lambda f, x: autograd.grad(f(p := nn.Parameter(x)).sum(), p),
-    "save_on_cpu": lambda f, x: gradient(f, x, autograd.graph.save_on_cpu()),
-    "checkpoint": lambda f, x: gradient(partial(checkpoint, f), x),
-    "reentrant checkpoint": lambda f, x: gradient(partial(checkpoint, f, way=True), x),
-    "autocast": lambda f, x: gradient(f, x, torch.autocast(x.device.type, torch.bfloat16)),
-    "overwritten": lambda f, x: (overwrite(y := f(x.requires_grad_())), outcome(y.sum().backward)),
-    "compiled autograd": lambda f, x: gradient(f, x, with_compiled_autograd(eagerly)),
-    "DDP": lambda f, x: alone(f, x, lambda model, _: (ddp(model), x)),
-    "FSDP2": lambda f, x: alone(f, x, lambda model, on: (fully_shard(model, mesh=on), x)),
-    "threads": lambda f, x: list(ThreadPoolExecutor(4).map(partial(gradient, f), [x] * 40)),
-}
-
-
-@pytest.mark.parametrize("way", RECORDED)
-def test_what_autograd_records_runs_here(device, way):
-    """By PyTorch's own autograd: value, node, gradient and error are as torch.sigmoid's."""
-    x = torch.randn(3, 4, device=device, dtype=torch.float64)
-    got, calls = counted(RECORDED[way], sigmoid, x.clone())
-    alike(got, RECORDED[way](torch.sigmoid, x.clone()))
-    assert calls > 0 or (device == "cpu" and not HAS_CPU_KERNEL)
-
-
-def on_dual_numbers(f, x):
-    with autograd.forward_ad.dual_level():
-        y = outcome(f, autograd.forward_ad.make_dual(x, x.cos()))
-        return y if isinstance(y, str) else tuple(autograd.forward_ad.unpack_dual(y))
-
-
-def on_freed_data(f, x):
-    """As a CUDA graph's outputs are once a later run has overwritten them."""
-    mark = getattr(torch._C, "_set_storage_access_error_msg", None)
-    (mark or pytest.skip("needs a PyTorch with CUDA"))(x, "freed")
-    return outcome(f, x), outcome(f, x.requires_grad_())
-
-
-def under_hooks_that_compute(f, x):
+def hooks_that_compute(f, x):
     """Hooks of saved tensors run Python, below autograd and within the call."""
     ran, hook = [], lambda y: (ran.append((torch.sigmoid(y + 1) @ y.t()).sum()), y)[1]
-    with autograd.graph.saved_tensors_hooks(hook, lambda y: y):
-        return gradient(f, x), ran
+    return gradient(f, x, autograd.graph.saved_tensors_hooks(hook, lambda y: y)), ran
 
 
-def under_a_mode_that_calls(f, x):
-    class Mode(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function, types, arguments=(), options=None):
-            function = torch.sigmoid if function is torch.Tensor.sigmoid else function
-            return function(*arguments, **(options or {})) * 2
-
-    return both_under(Mode(), f, x)
+class ModeThatCalls(overrides.TorchFunctionMode):
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        function = torch.sigmoid if function is torch.Tensor.sigmoid else function
+        return function(*arguments, **(options or {})) * 2
 
 
+module = {sigmoid: nn.Sequential(ModelNew()), torch.sigmoid: nn.Sequential(nn.Sigmoid())}
 both = lambda f, x: (f(x.clone()), f(x.clone().requires_grad_()))  # plain and recorded
 both_under = lambda mode, f, x: both(partial(under, mode, f), x)
 into = lambda f, x, out: (y := outcome(f, x, out=out), y is out, out._version)
 gated = lambda f: lambda z: f(z) * z
-inference, fails = torch.inference_mode, autograd.graph.saved_tensors_hooks(lambda _: 1 / 0, str)
-export = partial(torch.export.export, strict=False)
-trace = partial(torch.jit.trace, check_trace=False)
+zero_, hessian = lambda y: y.detach().zero_(), autograd.functional.hessian
+inference, fails = torch.inference_mode(), autograd.graph.saved_tensors_hooks(lambda _: 1 / 0, str)
+checkpoint = lambda f, x, way: gradient(partial(ckpt.checkpoint, f, use_reentrant=way), x)
+export = lambda f, x, way: torch.export.export(module[f], (x,), strict=way).graph_module.code
 kinds = lambda script: [node.kind() for node in script.inlined_graph.nodes()]  # none in Python
-make_fx = late("fx.experimental.proxy_tensor:make_fx")
 operators = lambda graph: [str(node.target) for node in graph.nodes if node.op != "placeholder"]
-traced = lambda f, x, way="real": operators(make_fx(f, tracing_mode=way)(x).graph)
 compiled = partial(torch.compile, fullgraph=True, backend="aot_eager", dynamic=True)
-FunctionMode = late("overrides:BaseTorchFunctionMode")
-DispatchMode = late("utils._python_dispatch:BaseTorchDispatchMode")
-FakeTensorMode = late("_subclasses:FakeTensorMode")
-FlopCounterMode = late("utils.flop_counter:FlopCounterMode")
-TwoTensor = late("testing._internal.two_tensor:TwoTensor")
-to_dtensor = late("distributed.tensor:DTensor.from_local")
-contexts = partial(ckpt.create_selective_checkpoint_contexts, [torch.ops.aten.sigmoid.default])
-selected = partial(ckpt.checkpoint, use_reentrant=False, context_fn=contexts)
+eagerly, ddp = torch.compile(backend="eager"), nn.parallel.DistributedDataParallel
+at = lambda name: resolve_name(f"torch.{name}")  # where it has moved, its own row fails, not all
+make_fx = lambda *args, **options: at("fx.experimental.proxy_tensor:make_fx")(*args, **options)
+traced = lambda f, x, way="real": operators(make_fx(f, tracing_mode=way)(x).graph)
+fully_shard = lambda model, mesh: at("distributed.fsdp:fully_shard")(model, mesh=mesh)
+fake_mode = lambda: at("_subclasses:FakeTensorMode")(allow_non_fake_inputs=True)
 
-INTERCEPTED = {
-    "jit.trace": lambda f, x: kinds(trace(module[f], x)),
-    "trained trace": lambda f, x: gradient(trace(gated(f), x), x),
-    "jit.script": lambda f, x: both(torch.jit.script(module[f]), x),
-    "fx": lambda f, x: torch.fx.symbolic_trace(gated(f)).code,
-    "make_fx": lambda f, x: both(partial(traced, gated(f)), x),
-    "make_fx fake, symbolic": lambda f, x: [traced(gated(f), x, w) for w in ("fake", "symbolic")],
-    "make_fx of transforms": lambda f, x: [traced(g(f), x) for g in (func.vmap, func.jacfwd)],
-    "profiled make_fx": lambda f, x: under(torch.profiler.profile(), partial(traced, f), x),
-    "export": lambda f, x: export(module[f], (x,)).graph_module.code,
-    "strict export": lambda f, x: export(module[f], (x,), strict=True).graph_module.code,
-    "compile dynamic": lambda f, x: gradient(compiled(gated(f)), x),
-    "TorchFunctionMode": lambda f, x: both_under(FunctionMode(), f, x),
-    "a mode that calls": under_a_mode_that_calls,
-    "hooks that compute": under_hooks_that_compute,
-    "TorchDispatchMode": lambda f, x: both_under(DispatchMode(), f, x),
-    "FlopCounterMode": lambda f, x: under(FlopCounterMode(display=False), f, x),
-    "FakeTensorMode": lambda f, x: under(FakeTensorMode(allow_non_fake_inputs=True), f, x),
-    "torch.device": lambda f, x: under(torch.device("meta"), f, x),
-    "__torch_function__": lambda f, x: f(torch.masked.masked_tensor(x, x > 0)),
-    "__torch_dispatch__": lambda f, x: f(TwoTensor(x, x + 1)),
-    "DTensor": lambda f, x: alone(f, x, lambda _, on: (f, to_dtensor(x, on))),
-    "selective checkpoint": lambda f, x: selected(f, x.requires_grad_()),
+# The operator that is left in the end is sigmoid of a dense tensor, which the kernel computes.
+REACHING = {
+    "second derivatives": lambda f, x: hessian(lambda z: f(z).sin().sum(), x),
+    "parameter": lambda f, x: autograd.grad(f(p := nn.Parameter(x)).sum(), p),
+    "hooks that compute": hooks_that_compute,
     "a hook that fails": lambda f, x: outcome(under, fails, f, x.requires_grad_()),
+    "checkpoint": lambda f, x: [checkpoint(f, x, reentrant) for reentrant in (True, False)],
+    "autocast": lambda f, x: gradient(f, x, torch.autocast(x.device.type, torch.bfloat16)),
+    "overwritten": lambda f, x: (zero_(y := f(x.requires_grad_())), outcome(y.sum().backward)),
+    "compiled autograd": lambda f, x: gradient(
+        f, x, at("_dynamo.compiled_autograd:_enable")(eagerly)),
+    "DDP": lambda f, x: alone(f, x, lambda model, _: (ddp(model), x)),
+    "FSDP2": lambda f, x: alone(f, x, lambda model, on: (fully_shard(model, on), x)),
+    "DTensor": lambda f, x: alone(f, x, lambda _, on: (f, at("distributed.tensor:DTensor").from_local(x, on))),
+    "threads": lambda f, x: list(ThreadPoolExecutor(4).map(partial(gradient, f), [x] * 40)),
+    "jit.trace": lambda f, x: kinds(torch.jit.trace(module[f], x, check_trace=False)),
+    "make_fx": lambda f, x: both(partial(traced, gated(f)), x),
+    "TorchFunctionMode": lambda f, x: both_under(overrides.BaseTorchFunctionMode(), f, x),
+    "a mode that calls": lambda f, x: both_under(ModeThatCalls(), f, x),
+    "TorchDispatchMode": lambda f, x: both_under(dispatch.BaseTorchDispatchMode(), f, x),
+    "__torch_function__": lambda f, x: f(torch.masked.masked_tensor(x, x > 0)),
+    "__torch_dispatch__": lambda f, x: f(at("testing._internal.two_tensor:TwoTensor")(x, x + 1)),
     "functionalize": lambda f, x: func.functionalize(f)(x),
-    "jacfwd of jacfwd": lambda f, x: func.jacfwd(func.jacfwd(f))(x),
     "hessian": lambda f, x: func.hessian(lambda z: f(z).sum())(x),
-    "jvp of jvp": lambda f, x: func.jvp(lambda z: func.jvp(f, (z,), (x,))[1], (x,), (x,)),
     "vjp": lambda f, x: func.vjp(f, x)[1](x.cos()),
     "vmap": lambda f, x: func.vmap(f, in_dims=1, out_dims=1)(x),
-    "jvp": lambda f, x: func.jvp(f, (x,), (x.cos(),)),
     "vmap of grad": lambda f, x: func.vmap(func.grad(lambda z: f(z).sum()))(x),
-    "dual numbers": lambda f, x: both(partial(on_dual_numbers, f), x),
-    "dual out": lambda f, x: on_dual_numbers(lambda d: f(x.clone(), out=d), x),
+    "jvp": lambda f, x: func.jvp(f, (x,), (x.cos(),)),
+    "inference out": lambda f, x: outcome(f, x, out=inference(torch.ones_like)(x)),
+    "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
+}
+
+# Nothing is left to compute here, or PyTorch's kernel or its refusal is wanted.
+PYTORCHS = {
+    "jit.script": lambda f, x: both(torch.jit.script(module[f]), x),
+    "fx": lambda f, x: torch.fx.symbolic_trace(gated(f)).code,
+    "make_fx fake, symbolic": lambda f, x: [traced(gated(f), x, w) for w in ("fake", "symbolic")],
+    "export": lambda f, x: [export(f, x, strict) for strict in (True, False)],
+    "compile dynamic": lambda f, x: gradient(compiled(gated(f)), x),
+    "FakeTensorMode": lambda f, x: under(fake_mode(), f, x),
     "quantized": lambda f, x: outcome(f, torch.quantize_per_tensor(x.float(), 1, 9, torch.quint8)),
     "nested": lambda f, x: outcome(f, torch.nested.nested_tensor([x, x[:2]])),
     "named": lambda f, x: outcome(lambda: f(x.refine_names("a", "b")).names),
-    "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
     "integers": lambda f, x: (f(x.long()), f(x > 0)),
     "sparse": lambda f, x: (outcome(f, x.to_sparse()), outcome(f, x.to_sparse_csr())),
     "meta": lambda f, x: f(x.to("meta").t()).stride(),
-    "freed data": on_freed_data,
     "not a tensor": lambda f, x: (outcome(f), outcome(f, [x]), outcome(f, x, out=1)),
     "out of memory": lambda f, x: both(lambda z: outcome(f, z[0, :1].expand(1 << 45)), x),
     "out of another type": lambda f, x: into(f, x, x.int()),
     "out resized": lambda f, x: into(f, x, x.new_empty(0)),
     "out of other strides": lambda f, x: into(f, x, x.t().contiguous().t()),
     "out overlaps in part": lambda f, x: into(f, x[1:], x[:-1]),
-    "out is the input of others": lambda f, x: into(f, x[:, 1:3], x.view(-1)[:6].view(3, 2)),
     "out requires a gradient": lambda f, x: into(f, x, x.clone().requires_grad_()),
     "out of what requires one": lambda f, x: into(f, x.requires_grad_(), torch.empty_like(x)),
-    "inference out": lambda f, x: outcome(f, x, out=under(inference(), torch.ones_like, x)),
 }
 
 
-# Here the operator that is left in the end is sigmoid of a dense tensor, which the kernel computes.
-REACHING = """jit.trace, trained trace, make_fx, make_fx of transforms, profiled make_fx, vmap, jvp,
-TorchFunctionMode, a mode that calls, hooks that compute, TorchDispatchMode, FlopCounterMode, vjp, torch.device, dual out,
-__torch_function__, __torch_dispatch__, DTensor, selective checkpoint, functionalize, hessian,
-a hook that fails, inference out, jacfwd of jacfwd, jvp of jvp, vmap of grad, dual numbers, negative""".replace("\n", " ").split(", ")
-
-
-@pytest.mark.parametrize("way", INTERCEPTED)
-def test_what_intercepts_operators_sees_torch_sigmoid(device, way):
-    """Result, gradient, graph and error are torch.sigmoid's, which itself stays without kernel."""
+@pytest.mark.parametrize("way", REACHING | PYTORCHS)
+def test_what_records_and_intercepts_sees_torch_sigmoid(device, way):
+    """Result, node, gradient, graph and error are torch.sigmoid's; so are they under enable()."""
+    f = (REACHING | PYTORCHS)[way]
     x = torch.randn(3, 4, device=device, dtype=torch.float64)
-    got, calls = counted(INTERCEPTED[way], sigmoid, x.clone())
-    want, others = counted(INTERCEPTED[way], torch.sigmoid, x.clone())
+    want, without = counted(f, torch.sigmoid, x.clone())
+    got, calls = counted(f, sigmoid, x.clone())
+    with enable():
+        enabled, enabled_calls = counted(f, torch.sigmoid, x.clone())
     alike(got, want)
+    alike(enabled, want)
     reaches = way in REACHING and (HAS_CPU_KERNEL or device == "cuda")
-    assert others == 0 and (calls > 0) == reaches, calls
+    assert without == 0 and (calls > 0) == reaches and enabled_calls >= reaches
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_a_choice_by_value_is_the_same_when_it_is_computed_again(device, reentrant):
-    """In a checkpoint's backward, which records what its forward did not: a choice by last bits."""
-    leaf = torch.randn(1000, device=device, requires_grad=True)
-    choose = lambda z: (y := sigmoid(z))[y.detach().view(torch.int32) % 2 == 0]
-    (y := checkpoint(choose, leaf, reentrant)).sum().backward()
-    assert 0 < len(y) < 1000 and (leaf.grad != 0).sum() == len(y)
+def test_profiler_sees_torch_sigmoid(device, dtype, kernel, tmp_path):
+    """With its shapes and the number that links it to its backward, as the trace observer does."""
+    x, trace = torch.randn(5, device=device, dtype=dtype, requires_grad=True), tmp_path / "a.json"
+    observer = torch.profiler.ExecutionTraceObserver().register_callback(str(trace))
+    with torch.profiler.profile(record_shapes=True, execution_trace_observer=observer) as profile:
+        assert kernel(x) is not None
+    (event,) = (event for event in profile.events() if event.key == "aten::sigmoid")
+    assert event.input_shapes == [[5]] and event.sequence_nr >= 0
+    assert '"aten::sigmoid"' in trace.read_text()
+    keys = {event.key for event in profile.key_averages()}
+    assert device == "cpu" or any("sigmoid_kernel<" in key for key in keys)
 
 
-def test_nobody_elses_call_changes():
-    """Its kernel is registered under a key of its own, and torch.sigmoid is as it was."""
-    dump = torch._C._dispatch_dump("aten::sigmoid").splitlines()
-    assert {line.partition("Id")[0] for line in dump if FILE.name in line} == {"CustomRNGKey"}
-    assert torch.sigmoid is torch._C._VariableFunctions.sigmoid
-
-
-# -- A whole model, and a program ------------------------------------------------------------------
+# -- The function and the module -------------------------------------------------------------------
 def test_sigmoid_is_a_python_function_and_modelnew_a_sigmoid(device):
     """For those who look: inspect, pickle, Dynamo, and packages with tables of modules by type."""
     assert str(inspect.signature(sigmoid)) == "(input, *, out=None)" and sigmoid.__doc__
     assert "torch" in inspect.getsource(sigmoid) and pickle.loads(pickle.dumps(sigmoid)) is sigmoid
-    x = torch.randn(6, 4, device=device)
-    for call in (sigmoid, ModelNew(), partial(sigmoid, out=torch.empty_like(x))):
-        assert equal(torch.compile(call, backend="eager", fullgraph=True)(x), torch.sigmoid(x))
-    assert type(ModelNew()) is nn.Sigmoid
-    copies = ModelNew(), copy.deepcopy(ModelNew()), pickle.loads(pickle.dumps(ModelNew()))
-    derived = type("Derived", (ModelNew,), {"forward": lambda self, x: 2 * ModelNew.forward(self, x)})
-    for model, factor in (*((model, 1) for model in copies), (derived(), 2)):
-        y, calls = counted(model, x)
-        assert equal(y, factor * sigmoid(x)) and calls == (device == "cuda" or HAS_CPU_KERNEL)
+    x, model = torch.randn(6, 4, device=device), ModelNew()
+    assert type(model) is nn.Sigmoid
+    derived = type("Derived", (ModelNew,), {"extra_repr": lambda self: "mine"})()
+    for f in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), derived):
+        y, calls = counted(f, x)
+        assert equal(y, sigmoid(x)) and calls == (device == "cuda" or HAS_CPU_KERNEL)
+    assert repr(derived) == "Derived(mine)"
     for f, op in ((nn.Sequential(ModelNew()), "call_module"), (sigmoid, "call_function")):
         nodes = torch.fx.symbolic_trace(f).graph.nodes
         assert [node.op for node in nodes] == ["placeholder", op, "output"]
 
 
-def test_profiler_sees_torch_sigmoid(device, dtype, kernel):
-    """With its shapes and the number that links it to its backward."""
-    x = torch.randn(5, device=device, dtype=dtype, requires_grad=True)
-    with torch.profiler.profile(record_shapes=True) as profile:
-        assert kernel(x) is not None
-    (event,) = (event for event in profile.events() if event.key == "aten::sigmoid")
-    assert event.input_shapes == [[5]] and event.sequence_nr >= 0
-    keys = {event.key for event in profile.key_averages()}
-    assert device == "cpu" or any("sigmoid_kernel<" in key for key in keys)
+def test_nothing_leaks(device):
+    """Calls of each kind, errors too, keep no reference and no object."""
+    x = torch.randn(9, device=device)
+    for argument in (x, nn.Parameter(x), [x]):
+        held = []
+        for _ in range(2):
+            for _ in range(3000):
+                outcome(sigmoid, argument)
+            counts = [sys.getrefcount(thing) for thing in (x, None, torch.Tensor)]
+            held.append((*counts, x._use_count(), gc.collect() * 0 + sys.getallocatedblocks()))
+        assert all(after < before + 1000 for before, after in zip(*held))
 
 
 # -- A whole program -------------------------------------------------------------------------------
-stored = {"sigmoid": torch.sigmoid}
-
-
-class Tagged(torch.Tensor):
-    """A subclass that PyTorch wraps its results in, as MONAI's MetaTensor."""
-
-
+Tagged = type("Tagged", (torch.Tensor,), {})  # as MONAI's MetaTensor
 SERVED = {
     "torch.sigmoid": torch.sigmoid,
     "method": lambda x: x.sigmoid(),
@@ -634,16 +511,10 @@ SERVED = {
     "torch.sigmoid_": lambda x: torch.sigmoid_(x.clone()),
     "functional": nn.functional.sigmoid,
     "module": nn.Sigmoid(),
-    "stored": lambda x: stored["sigmoid"](x),
-    "default argument": lambda x, activation=torch.special.expit: activation(x),
+    "expit": torch.special.expit,
     "script": torch.jit.script(nn.Sigmoid()),
     "operator": torch.ops.aten.sigmoid,
     "out": lambda x: torch.sigmoid(x, out=torch.empty_like(x)),
-    "recorded": lambda x: torch.sigmoid(x.clone().requires_grad_()).detach(),
-    "trace": torch.jit.trace(torch.sigmoid, torch.ones(1), check_trace=False),
-    "vmap": func.vmap(torch.sigmoid),
-    "jvp": lambda x: func.jvp(torch.sigmoid, (x,), (x,))[0],
-    "dispatch mode": lambda x: under(DispatchMode(), torch.sigmoid, x),
     "subclass": lambda x: torch.sigmoid(x.as_subclass(Tagged)).as_subclass(torch.Tensor),
     "sigmoid": sigmoid,
 }
@@ -659,15 +530,6 @@ def test_enable_serves_every_call_of_the_program(device, way):
     assert way == "sigmoid" or counted(SERVED[way], x)[1] == 0
 
 
-@pytest.mark.parametrize("way", INTERCEPTED)
-def test_enable_changes_no_result(device, way):
-    """Nor graph, gradient and error, of whatever has a kernel here or none."""
-    x = torch.randn(3, 4, device=device, dtype=torch.float64)
-    want = INTERCEPTED[way](torch.sigmoid, x.clone())
-    with enable():
-        alike(INTERCEPTED[way](torch.sigmoid, x.clone()), want)
-
-
 def registered():
     """What PyTorch's dispatcher holds for the operators that enable() takes over."""
     names = "sigmoid", "sigmoid.out", "sigmoid_", "sigmoid_backward"
@@ -677,8 +539,7 @@ def registered():
 def others_kernel(device):
     """Of another library, registered over aten::sigmoid as long as the result is not closed."""
     library, stack = torch.library.Library("aten", "IMPL"), contextlib.ExitStack()
-    more = {"allow_override": True} if "allow_override" in str(inspect.signature(library.impl)) else {}
-    library.impl("sigmoid", lambda x: torch.full_like(x, 7), device.upper(), **more)
+    library.impl("sigmoid", lambda x: torch.full_like(x, 7), device.upper(), allow_override=True)
     stack.callback(library._destroy)
     return stack
 
@@ -686,6 +547,10 @@ def others_kernel(device):
 def test_enable_is_undone_in_any_order(device):
     """Nested, repeated, left by an error, and beside another library's kernel."""
     x, before = torch.randn(5, device=device), registered()
+    # Without it the import's kernel has a key of its own, and torch.sigmoid is as it was.
+    lines = [line for dump in before for line in dump.splitlines() if FILE.name in line]
+    assert lines and all(line.startswith("CustomRNGKey") for line in lines)
+    assert torch.sigmoid is torch._C._VariableFunctions.sigmoid
     served = lambda: counted(torch.sigmoid, x)[1] == (device == "cuda" or HAS_CPU_KERNEL)
     with contextlib.suppress(ZeroDivisionError), enable(), enable():
         1 / 0
@@ -693,7 +558,7 @@ def test_enable_is_undone_in_any_order(device):
     first, second = enable(), enable()
     with enable():
         first.close()
-    assert served() and registered() != before
+    assert served() and (registered() != before or not HAS_CPU_KERNEL)
     disable(), second.close(), disable()
     assert registered() == before
     for opened in ([enable, others_kernel], [others_kernel, enable]):
@@ -704,8 +569,8 @@ def test_enable_is_undone_in_any_order(device):
             assert registered() == before
 
 
-def test_enable_says_nothing_and_is_safe_beside_running_calls(device, capfd):
-    """In every call either this kernel or PyTorch's computes, all of it."""
+def test_enable_and_import_are_safe_beside_running_calls(device, capfd):
+    """In every call either this kernel or PyTorch's computes, all of it; nothing is said."""
     x, stop = torch.randn(1000, device=device), threading.Event()
     allowed = torch.sigmoid(x), sigmoid(x)
 
@@ -719,46 +584,10 @@ def test_enable_says_nothing_and_is_safe_beside_running_calls(device, capfd):
         running = [pool.submit(call) for _ in range(3)]
         for _ in range(500):
             enable().close()
+        exec(TEXT, copy := {})
         stop.set()
-    assert not any(future.result() for future in running) and capfd.readouterr() == ("", "")
-
-
-def test_a_call_releases_the_interpreters_lock(device):
-    """Within this interval nothing else does."""
-    x, gate, ran = torch.randn(1 << 19, device=device), threading.Lock(), []
-    thread = threading.Thread(target=lambda: gate.acquire() and ran.append(sigmoid(x)))
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1000)
-    gate.acquire()
-    thread.start()
-    gate.release()
-    ours, meanwhile = [sigmoid(x) for _ in range(40)], len(ran)
-    sys.setswitchinterval(interval)
-    thread.join()
-    assert meanwhile > 0 or device == "cuda"  # a launch is too short to be sure
-    assert all(equal(y, ran[0]) for y in ours)
-
-
-def test_nothing_leaks(device):
-    """5,000 calls of each kind, errors too, keep no memory and no reference."""
-    x = torch.randn(1 << 13, device=device)
-    leaf = x.clone().requires_grad_()
-    huge = x.clone().requires_grad_()[:1].expand(1 << 45)  # which does not fit
-
-    def held():
-        gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        memory = torch.cuda.memory_allocated() if device == "cuda" else pages << 12
-        references = [sys.getrefcount(thing) for thing in (x, None, torch.Tensor)]
-        uses = x._use_count(), leaf._use_count(), 1000 * huge._use_count()
-        return *references, *uses, sys.getallocatedblocks(), memory // x.nbytes
-
-    for argument in (x, leaf, [x], x.int(), huge):
-        outcome(sigmoid, argument)
-        before = held()
-        for _ in range(20 if argument is huge else 5000):
-            outcome(sigmoid, argument)
-        assert all(after < start + 1000 for after, start in zip(held(), before))
+    assert not copy["_moved"] and not any(future.result() for future in running)
+    assert capfd.readouterr() == ("", "")
 
 
 # -- On GPUs alone ---------------------------------------------------------------------------------
@@ -766,23 +595,21 @@ def test_nothing_leaks(device):
 def test_cuda_graph_streams_memory_and_another_gpu():
     """It is captured and replayed, runs on the current stream, and allocates its output alone."""
     x, big = torch.randn(1 << 20, device="cuda"), torch.zeros(1 << 28, device="cuda")
-    kernel = by_kernel
     with torch.cuda.graph(graph := torch.cuda.CUDAGraph()):  # maybe the first call of a process
-        y = kernel(x.neg_())
-        z = kernel(y)
+        z = by_kernel(y := by_kernel(x.neg_()))
     graph.replay()
     check(torch.stack([y, z]), torch.stack([x, y]))
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     with torch.cuda.stream(torch.cuda.Stream()):
         torch.cuda._sleep(100_000_000)
-        z = kernel(big.fill_(1))  # on the side stream: after fill_
+        z = by_kernel(big.fill_(1))  # on the side stream: after fill_
     torch.cuda.synchronize()
     assert torch.cuda.max_memory_allocated() - before == z.nbytes
     assert (z == sigmoid(torch.ones(1, device="cuda"))).all()
     other = torch.randn(9, device=f"cuda:{torch.cuda.device_count() - 1}")
     alike(gradient(sigmoid, other), gradient(torch.sigmoid, other))
-    assert torch.cuda.current_device() == 0 and kernel(other) is not None
+    assert torch.cuda.current_device() == 0 and by_kernel(other) is not None
 
 
 @needs_gpu
@@ -791,10 +618,11 @@ def test_failed_launch_is_cleared(monkeypatch, tmp_path):
     """Of a library without code for this GPU: PyTorch's next launch would find the error."""
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     exec(re.sub(r"_\{\w+\},code=sm_\{\w+\}", "_75,code=sm_75", TEXT), copy := {})
-    x = torch.randn(9, device="cuda")
+    before, x = copy["kernel_calls"](), torch.randn(9, device="cuda")
     for z in (x, x.clone().requires_grad_()):
-        assert copy["_sigmoid"](z) is None
-        assert equal(torch.sigmoid(z), copy["sigmoid"](z))
+        assert equal(copy["sigmoid"](z), torch.sigmoid(z))
+    assert copy["kernel_calls"]() == before
+    copy["_library"].sigmoid_inline_register(0)
 
 
 # -- The import, the cache and what may be broken there --------------------------------------------
@@ -817,10 +645,10 @@ def start(*args, cache, before=(), **env):
     return subprocess.Popen([*before, sys.executable, *args], cwd=cache, text=True, **options)
 
 
-def run(*args, status=0, typed="", **options):
+def run(*args, status=0, **options):
     """(stdout, stderr) of a process that has to end with this status."""
     process = start(*args, **options)
-    out, err = process.communicate(typed)
+    out, err = process.communicate()
     assert process.returncode == status, out + err
     return out, err
 
@@ -829,42 +657,35 @@ def run(*args, status=0, typed="", **options):
 def cache(tmp_path_factory):
     """A cache with this machine's library, at a path that asks for quoting."""
     cache = tmp_path_factory.mktemp('a cache\'s "späces"')
-    run("-c", IMPORT, cache=cache)
+    out, err = run("-c", IMPORT, cache=cache)
+    assert out == "" and re.fullmatch(COMPILED, err)
     return cache
 
 
 @pytest.fixture
-def execute(monkeypatch, tmp_path, capfd):
-    """execute(text): its namespace, and whether it compiled (for the CPU, into tmp_path)."""
+def execute(monkeypatch, tmp_path, cache, capfd):
+    """execute(text): its names and what it says, on the CPU; its cache is a copy."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    copied, libraries = shutil.copytree(cache, tmp_path / "cache"), []
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(copied))
 
-    def execute(text):
-        exec(text, namespace := {})
-        assert namespace["ModelNew"]()(torch.zeros(3)).tolist() == [0.5, 0.5, 0.5]
-        said = capfd.readouterr().err
-        assert re.fullmatch(f"({COMPILED})?", said)
-        return namespace, bool(said)
+    def execute(text, **names):
+        exec(text, names)
+        libraries.append(names["_library"])
+        return names, capfd.readouterr()
 
-    return execute
-
-
-@pytest.fixture
-def small_tensors(monkeypatch):
-    """torch.rand makes at most 40 elements a dimension, but for what is to be expanded."""
-    least = lambda shape: [min(n, 1 << 14 if 1 in shape else 40) for n in shape]
-    sizes = lambda *shape: least(torch.empty(*shape, device="meta").shape)
-    small = lambda *shape, rand=torch.rand, **options: rand(sizes(*shape), **options)
-    monkeypatch.setattr(torch, "rand", small)
+    yield execute
+    for library in libraries:  # of two in a process the newer computes for both
+        library.sigmoid_inline_register(0)
 
 
 @pytest.mark.parametrize("devices", ["", pytest.param(None, marks=needs_gpu)])
-def test_import_compiles_once_says_so_and_changes_nothing_else(devices, tmp_path):
-    """Processes may still fork. The library exports one name, beside weak and the linker's own."""
+def test_import_compiles_once_and_changes_nothing_else(devices, cache):
+    """Processes may still fork. The library exports its functions, weak names and the linker's."""
     code = """import os, sys, threading, warnings, torch
 settings = lambda: (dict(os.environ), warnings.filters[:], torch.get_num_threads(), os.getcwd(),
-                    threading.active_count(), sys.stdout, sys.stderr)
+                    threading.active_count(), sys.stdout, sys.stderr, "_dynamo" in dir(torch))
 before = settings()
 import sigmoid_inline
 assert settings() == before
@@ -872,75 +693,99 @@ if os.fork() == 0:
     x = torch.zeros(1, device="cuda" if torch.cuda.device_count() else "cpu")
     os._exit(int(sigmoid_inline.sigmoid(x).item() != 0.5))
 assert os.wait()[1] == 0"""
-    out, err = run("-c", code, cache=tmp_path, CUDA_VISIBLE_DEVICES=devices)
-    assert out == "" and re.fullmatch(COMPILED, err)
-    assert run("-c", IMPORT, cache=tmp_path, CUDA_VISIBLE_DEVICES=devices) == ("", "")
-    nm = ["nm", "-D", "--defined-only", *tmp_path.rglob("*.so")]
-    listed = subprocess.check_output(nm, text=True)
-    own = r"(?m)^\w+ [^WVu] (.*(?:sigmoid|Gpu|View|Plan|populate|compute|launch|tensor_of).*)"
-    assert re.findall(own, listed) == ["sigmoid_inline_function"]
+    out, err = run("-c", code, cache=cache, CUDA_VISIBLE_DEVICES=devices)
+    assert out == "" and re.fullmatch(COMPILED, err) if devices is None else (out, err) == ("", "")
+    assert run("-c", code, cache=cache, CUDA_VISIBLE_DEVICES=devices) == ("", "")
+    nm = ["nm", "-D", "--defined-only", *cache.rglob("*.so")]
+    own = r"(?m)^\w+ [^WVu] (.*(?:sigmoid|Gpu|View|populate|compute|launch|kernel).*)"
+    exported = re.findall(own, subprocess.check_output(nm, text=True))
+    assert exported and all(name.startswith("sigmoid_inline_") for name in exported)
 
 
-@pytest.mark.parametrize("first", ["", "import fcntl; fcntl.flock = lambda *_: None"])
-def test_processes_that_import_at_once_all_succeed(first, tmp_path):
-    """They build once where files can be locked, also two threads and with another compiler or
-    clock; for another CPU it is another library. Without locks nobody's files are removed."""
-    ahead = f"{first}\nimport time; now = time.time; time.time = lambda: now() + 7200"
-    threads = f"""{first}\nimport runpy, threading
-for _ in "ab": threading.Thread(target=runpy.run_path, args=[{str(FILE)!r}]).start()"""
-    machines = [{}, {"FIRST": threads}, {"CXX": "g++"}, {"FIRST": ahead}]
-    machines += [{"ATEN_CPU_CAPABILITY": "default"}]
-    processes = [start("-c", IMPORT, cache=tmp_path, **{"FIRST": first} | m) for m in machines]
-    said = [process.communicate()[1] for process in processes]
-    assert not any(process.returncode for process in processes), said
-    kinds = 1 + (CAPABILITY != "DEFAULT" and not ARM)
-    assert sum(err.count("compiled") for err in said) == kinds or first, said
-    assert {p.suffix for p in (tmp_path / "sigmoid_inline").iterdir()} == {"", ".so"}
+failing = {"__torch_function__": lambda *_: 1 / 0, "__torch_dispatch__": lambda *_: 1 / 0}
+MODES = [type("Fails", (overrides.TorchFunctionMode,), failing), lambda: fails, None, fake_mode]
+MODES += [type("Fails", (dispatch.TorchDispatchMode,), failing), torch.inference_mode]
 
 
-def test_interrupted_build_and_closed_pipe_end_quietly_and_leave_no_trap(tmp_path):
-    """Ctrl-C and `| head` end the command as any program; an old build's remains are removed."""
+@pytest.mark.parametrize("mode", MODES, ids=range(len(MODES)))
+def test_import_leaves_no_trace_in_the_mode_of_its_thread(mode, monkeypatch):
+    """Of the probe's two calls; None: in a compiled function."""
+    monkeypatch.delitem(sys.modules, "sigmoid_inline")
+    before, load = kernel_calls(), lambda: resolve_name("sigmoid_inline")
+    load = load if mode else torch.compile(load, backend="eager")
+    with torch.profiler.profile() as profile, (mode or contextlib.nullcontext)():
+        imported = load()
+    assert not imported._moved and kernel_calls() == before + 2 * HAS_CPU_KERNEL
+    assert "aten::sigmoid" not in {event.key for event in profile.events()}
+
+
+right = torch.sigmoid
+MOVED = {
+    "sigmoid of 0 is": lambda x: right(x) * 0.9,
+    "a recorded call makes None": lambda x: right(x.detach()),
+    "calls do not reach the kernel": lambda x: ThreadPoolExecutor(1).submit(right, x).result(),
+}
+
+
+@pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
+@pytest.mark.parametrize("what", MOVED)
+def test_where_pytorch_has_moved_the_import_says_so_and_sigmoid_is_torch_sigmoid(
+        what, execute, monkeypatch):
+    for owner in (torch, torch.Tensor):
+        monkeypatch.setattr(owner, "sigmoid", MOVED[what])
+    namespace, said = execute(TEXT)
+    assert re.fullmatch(f"sigmoid_inline: PyTorch .* has moved: {what}.*\n", said.err)
+    assert equal(namespace["sigmoid"](x := torch.ones(9)), torch.sigmoid(x))
+    for call in (namespace["enable"], partial(namespace["main"], SMALL)):
+        with pytest.raises(RuntimeError, match=f"has moved: {what}"):
+            call()
+
+
+@pytest.mark.parametrize("package", ["cloudpickle", "dill", "joblib"])
+def test_pasted_functions_compute_in_workers(package, cache):
+    """Where this file is not, what a notebook's cell sends is torch.sigmoid."""
+    pytest.importorskip(package)
+    code = f"""exec(open({str(FILE)!r}).read().rpartition("\\nif __name__")[0])
+import {package} as package
+gate, options = lambda x: (sigmoid(x) + ModelNew()(x)).tolist(), dict(recurse=True)
+if "{package}" == "joblib": print(package.Parallel(2)([package.delayed(gate)(torch.zeros(1))])[0])
+else:
+    sent = package.dumps(gate, **(options if "{package}" == "dill" else {{}}))
+    code = "import sys, pickle, torch; print(pickle.load(sys.stdin.buffer)(torch.zeros(1)))"
+    subprocess.run([sys.executable, "-c", code], input=sent)"""
+    assert run("-c", code, cache=cache, PYTHONPATH=None) == ("[1.0]\n", "")
+
+
+def test_processes_that_import_at_once_build_once_also_after_a_killed_build(tmp_path):
+    """Two threads and another compiler, too. Ctrl-C and `| head` end the command quietly."""
     process = start(FILE, *SMALL, cache=tmp_path)
     while not list(tmp_path.rglob("main.cpp")):  # the compiler is about to start
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.communicate() == ("", "") and process.returncode == -signal.SIGINT
-    os.utime(*tmp_path.glob("sigmoid_inline/build-*"), (0, 0))
-    run("-c", IMPORT, cache=tmp_path)
+    os.utime(*tmp_path.glob("sigmoid_inline/build-*"), (0, 0))  # what is old is removed
+    threads = f"""import runpy, threading
+for _ in "ab": threading.Thread(target=runpy.run_path, args=[{str(FILE)!r}]).start()"""
+    machines = {}, {"FIRST": threads}, {"CXX": "g++"}
+    processes = [start("-c", IMPORT, cache=tmp_path, **machine) for machine in machines]
+    said = "".join(process.communicate()[1] for process in processes)
+    assert re.fullmatch(COMPILED, said) and not any(process.returncode for process in processes)
     assert [p.suffix for p in sorted((tmp_path / "sigmoid_inline").iterdir())] == ["", ".so"]
     process = start(FILE, *SMALL, cache=tmp_path)
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == -signal.SIGPIPE
 
 
-@pytest.mark.parametrize("way", ["a thread", "a cell", "python -i", "a program"])
-def test_ctrl_c_is_what_it_was(way, cache):
-    """After a run by Streamlit, by marimo, by hand and by a program's runpy."""
-    code = "exec(open(path).read(), {'__name__': '__main__', '__file__': path})"
-    if way == "a thread":
-        code = "t = threading.Thread(target=runpy.run_path, args=(path, None, '__main__')); "
-        code += "t.start(); t.join()"
-    if way == "a program":
-        code = "runpy.run_path(path, None, '__main__')"
-    handler = "import signal; print('SIGINT', signal.getsignal(2).__name__)"
-    code = f"import runpy, sys, threading; path = {str(FILE)!r}; sys.argv[1:] = {SMALL}; {code}"
-    args = ["-i", FILE, *SMALL] if way == "python -i" else ["-c", f"{code}; {handler}"]
-    out, _ = run(*args, cache=cache, typed=handler)
-    assert "GB/s" in out and "SIGINT default_int_handler" in out
-
-
-def test_wrong_library_is_built_again_and_of_two_one_is_loaded(execute, tmp_path):
+def test_wrong_library_is_built_again_and_of_several_the_right_one_is_loaded(execute, tmp_path):
     """In one process too, as where a notebook's cell is executed again after a failed build."""
-    assert execute(TEXT)[1]
+    foreign = b"with the digest of its content, but not to be loaded"
     (library,) = tmp_path.rglob("*.so")
-    right, foreign = library.read_bytes(), b"with the digest of its content, but not to be loaded"
-    flipped = right[:5000] + bytes([right[5000] ^ 1]) + right[5001:]
-    for wrong in (bytes(len(right)), flipped, right[:5000], foreign):
-        for library in tmp_path.rglob("*.so"):
-            library.unlink()  # it is in use
-        digest = hashlib.sha256(foreign).hexdigest()[:16] if wrong == foreign else 16 * "0"
+    flipped = bytearray(library.read_bytes())
+    flipped[5000] ^= 1
+    library.unlink()  # it is in use
+    for wrong, digest in ((flipped, 16 * "0"), (foreign, hashlib.sha256(foreign).hexdigest()[:16])):
         library.with_name(f"{library.stem[:-16]}{digest}.so").write_bytes(wrong)
-        assert execute(TEXT)[1] and not execute(TEXT)[1]
+    assert re.fullmatch(COMPILED, execute(TEXT)[1].err) and execute(TEXT)[1].err == ""
 
 
 # NVML and CUDA's driver, on a machine with these GPUs: compute capabilities 9.0 of 9.
@@ -956,13 +801,13 @@ int cuDeviceGetAttribute(int *n, int a, int gpu) { *n = a == 75 ? gpus[gpu] : 0;
 """
 MACHINE = r"""set -ea
 program() { mkdir -p "${1%/*}"; printf '#!/bin/sh\n%s "$@" %s\n' "$2" "$3" > "$1"; chmod +x "$1"; }
-cxx() { program w/c++ "$1 c++ $2" "$3"; CXX=$PWD/w/c++; }  # what stands before, behind and last
+cxx() { program w/c++ "$1 c++" "$2"; CXX=$PWD/w/c++; }  # what stands before and behind
 only() { for p; do program bin/$p "$(command -v $p)"; done; PATH=$PWD/bin; }
 private() { unshare "$@" true || exit 77; RUN=(unshare "$@"); }
 mounted() { private -rm; RUN+=(sh -c "mount $* \"\$PWD\" && exec \"\$@\"" sh); }
 user() { private --map-user=12345 --map-group=12345; }  # of whom the system knows nothing
 nvcc() { program $1/bin/nvcc "$2" "$3"; }  # a toolkit of nvcc alone
-older() { nvcc old "echo release $1, V$1.0 #"; }
+older() { nvcc old "echo release $1, V$1.0 #"; CUDA_HOME=$PWD/old; }
 gpus() {  # of these major versions, in a machine without a toolkit
   [ "$NVCC" ] || exit 77
   for name in nvidia-ml cuda; do
@@ -974,70 +819,55 @@ subprocess.getoutput = lambda command: "" if "/usr/local" in command else run(co
 }
 """
 WORKS = "it works"
-# What is odd: the shell commands that make it so, in the cache; a pattern of the last line.
-COMPILERS = {
-    "missing": ("CXX=/c++", "not found: install g.."),
-    "CXX is clang": ("CXX=$(command -v clang++) || exit 77", WORKS),
-    "-ffast-math, first": ("cxx '' -ffast-math", WORKS),
-    "old": ("cxx '' '' -std=c++98", "error: #error This file requires .*: install g.."),
-    "clang": ("cd bin; ln -s $(command -v clang++ || exit 77) c++; PATH=$PWD:$PATH", WORKS),
-    "-ffast-math": ("cxx '' '' -ffast-math", WORKS),
-    "without headers": ("cxx '' -nostdinc++", r"error: \w+: No such file .*: install g.."),
-    "without memory": ("cxx 'ulimit -v 90000;'", "out of memory allocating|memory exhausted"),
-    "another PyTorch": ("cxx '' -DTHPVariableClass=gone", "undefined symbol: gone"),
-    "CXX is empty": ("CXX=", WORKS),
-    "CXX has words": ("CXX='env c++ -O1'; program bin/ccache false; PATH=$PWD/bin:$PATH", WORKS),
-    "loader's noise": ("CXX=/c++; LD_PRELOAD=/x.so", "not found: install g.."),
-}
-IMAGE = "CUDA_VISIBLE_DEVICES= TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX x' \"$@\" |& grep 's .x. in'"
-NO_CODE = "\"$@\" |& grep 'leaves GPUs of 120'; \"$@\" |& grep . && exit 1; "
-MISSING = f"nvcc of CUDA {torch.version.cuda} is missing"
-TOOLKITS = {
-    "none": ("gpus 9", f"{MISSING}: .*{torch.version.cuda}"),
-    "by pip, behind an older": ("gpus 9; older 11.8; CUDA_HOME=$PWD/old; nvcc nvidia/cu13 $NVCC; "
-                                "PYTHONPATH+=:$PWD", WORKS),
-    "older": ("gpus 9; older 12.4; CUDA_HOME=$PWD/old", f"{MISSING}, .*/old has 12.4: .*install"),
-    "without code, then newer": (f"gpus 12; nvcc . $NVCC '| grep -v _12'; {NO_CODE}nvcc . $NVCC; "
-                                 "\"$@\" |& grep sm_120", WORKS),
-    "old GPU beside": ("gpus 9,3; nvcc . $NVCC", WORKS),
-    "only an old GPU": ("gpus 3", WORKS),
-    "built without a GPU": (f"gpus 9; nvcc . $NVCC; {IMAGE}; rm bin/nvcc", WORKS),
-    "neither GPU nor toolkit": ("gpus '' 1; TORCH_CUDA_ARCH_LIST=9.0; \"$@\" |& "
-                                f"grep 'leaves GPUs of 90 to .*: {MISSING}'", WORKS),
-    "new compiler": ("gpus 9; nvcc . $NVCC; program g/gcc 'cc -U__GNUC__ -D__GNUC__=99'; "
-                     "CC=$PWD/g/gcc", "unsupported .*CC="),
-    "no NVML": ("gpus 9 1; nvcc . $NVCC; \"$@\" |& grep sm_90", WORKS),
-    "no NVML, but a list": ("gpus 9 1; nvcc . $NVCC; TORCH_CUDA_ARCH_LIST=8.0; "
-                            "\"$@\" |& grep sm_80", WORKS),
-}
+LIST = "CUDA_VISIBLE_DEVICES= TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX x' \"$@\" |& grep 's .x. in'"
+NO_CODE = "\"$@\" |& grep 'leaves GPUs of 120'; \"$@\" |& grep . && exit 1"
+NO_NVCC = f"nvcc of CUDA {torch.version.cuda} is missing"
 DIRECTORY = "set TORCH_EXTENSIONS_DIR"
-LIMIT = "FIRST='import resource, torch; resource.setrlimit(resource.RLIMIT_{0}, ({1}, {1}))'"
-CACHES = {
-    "a file": ("touch a; TORCH_EXTENSIONS_DIR=$PWD/a", f"Not a directory.*: {DIRECTORY}"),
-    "file limit": (LIMIT.format("FSIZE", 20000), f"File too large: {DIRECTORY} .and TMPDIR"),
-    "read-only": ("mounted -t tmpfs -o ro x", f"Read-only .*: {DIRECTORY}"),
+LIMIT = "import resource, torch; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
+MOCKED = """import sys; from unittest.mock import MagicMock
+sys.modules["torch"] = sys.modules["torch.compiler"] = MagicMock()
+sys.modules["torch"].nn.Sigmoid = object
+import sigmoid_inline; sys.exit(len(sigmoid_inline.sigmoid.__doc__) < 99)"""
+NO_NINJA = 'sys.executable = 6 * "/x"; sys.modules["ninja"] = None'
+IGNORED = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+NO_LOCKS = "import fcntl; fcntl.flock = open"
+# What is odd: the shell commands that make it so, in the cache; a pattern of the last line.
+START_UP = {
+    "no compiler, loader's noise": ("CXX=/c++; LD_PRELOAD=/x.so", "not found: install g.."),
+    "old compiler": ("cxx '' -std=c++98", "error: #error This file requires .*: install g.."),
+    "out of memory": ("cxx 'ulimit -v 90000;'", "out of memory allocating|memory exhausted"),
+    "another PyTorch": ("cxx '' -Dempty_strided_cpu=gone; FIRST='import torch; "
+                        "torch.__version__ = \"2.16.0\"'", "undefined symbol: .*gone.*torch<2.16"),
+    "old PyTorch": ("FIRST='import torch; torch.__version__ = \"2.9.1\"'", "pip install -U torch"),
+    "macOS": ("FIRST='import torch; sys.platform = \"darwin\"'", "needs Linux"),
+    "mocked PyTorch, as in Sphinx": (f"CXX=/c++; FIRST='{MOCKED}'", WORKS),
+    "clang": ("CXX=$(command -v clang++) || exit 77", WORKS),
+    "no ninja": (f"only c++; FIRST='{NO_NINJA}'", "ninja: .*not found: pip i"),
+    "odd tools": ("cxx env -ffast-math; CXX=\"env $CXX\"; program bin/ccache false; "
+                  f"program bin/ninja false; PATH=$PWD/bin:$PATH; FIRST='{IGNORED}'", WORKS),
+    "odd places": ("mkdir 'a b'; ln -s $TORCH 'a b'; \"$1\" -m zipfile -c a.zip $FILE; CXX=; "
+                   "PYTHONPATH=$PWD/a.zip:$PWD/a\\ b; only c++ as ld; exec 2> /dev/full; "
+                   f"FIRST='{NO_LOCKS}'", WORKS),
+    "cache is a file": ("touch a; TORCH_EXTENSIONS_DIR=$PWD/a", f"Not a directory.*: {DIRECTORY}"),
+    "file limit": (f"FIRST='{LIMIT}'", f"File too large: {DIRECTORY} .and TMPDIR"),
     "noexec": ("mounted -t tmpfs -o noexec x", f"noexec: {DIRECTORY}"),
-    "full disk": ("mounted -t tmpfs -o size=64k x", f"No space .*: {DIRECTORY}"),
     "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user", f"home .*: {DIRECTORY}"),
     "built, read-only": ("mounted --bind -o ro '\"$CACHE\"'; CXX=/c++", WORKS),
+    "no nvcc": ("gpus 9", f"{NO_NVCC}: .*{torch.version.cuda}"),
+    "older nvcc": ("gpus 9; older 12.4", f"{NO_NVCC}, .*/old has 12.4: .*install"),
+    "nvcc by pip, behind an older; an old GPU": (
+        "gpus 9,3; older 11.8; nvcc nvidia/cu13 $NVCC; PYTHONPATH+=:$PWD", WORKS),
+    "nvcc without code, then newer": (
+        f"gpus 12; nvcc . $NVCC '| grep -v _12'; {NO_CODE}; nvcc . $NVCC; "
+        "\"$@\" |& grep sm_120", WORKS),
+    "nvcc with a new compiler": (
+        "gpus 9; nvcc . $NVCC; program g/gcc 'cc -U__GNUC__ -D__GNUC__=99'; CC=$PWD/g/gcc",
+        "unsupported .*CC="),
+    "built without a GPU": (f"gpus 9; nvcc . $NVCC; {LIST}; rm bin/nvcc", WORKS),
+    "neither GPU nor toolkit": ("gpus '' 1; TORCH_CUDA_ARCH_LIST=9.0; \"$@\" |& "
+                                f"grep 'leaves GPUs of 90 to .*: {NO_NVCC}'", WORKS),
+    "no NVML": ("gpus 9 1; nvcc . $NVCC; \"$@\" |& grep sm_90", WORKS),
 }
-PRIVATE = "torch._C._profiler._RecordFunctionFast, torch.jit._builtins._builtin_ops"
-HIDDEN = 'sys.executable = 6 * "/x"; sys.modules["ninja"] = None'
-IGNORED = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
-PROCESSES = {
-    "no ninja": (f"only c++; FIRST='{HIDDEN}'", "ninja: .*not found: pip i"),
-    "ninja, not on PATH": ("only c++ as ld", WORKS),
-    "another ninja is broken": ("program bin/ninja false; PATH=$PWD/bin:$PATH", WORKS),
-    "SIGCHLD is ignored": (f"FIRST='{IGNORED}'", WORKS),
-    "SIGCHLD is ignored, no compiler": (f"FIRST='{IGNORED}'; CXX=/c++", "install g.."),
-    "a space": ("mkdir 'a b'; ln -s $TORCH 'a b'; PYTHONPATH=$PWD/a\ b:$PYTHONPATH", WORKS),
-    "macOS": ("FIRST='import torch; sys.platform = \"darwin\"'", "needs Linux"),
-    "PyTorch 2.9": ("FIRST='import torch; torch.__version__ = \"2.9.1\"'", "pip install -U torch"),
-    "newer PyTorch": (f"FIRST='import torch; del {PRIVATE}'", WORKS),
-    "few files": (LIMIT.format("NOFILE", 9), "Too many open files"),
-    "stderr is full": ("exec 2> /dev/full", WORKS),
-}
-START_UP = COMPILERS | TOOLKITS | CACHES | PROCESSES
 
 
 @pytest.mark.parametrize("odd", START_UP)
@@ -1045,7 +875,7 @@ def test_start_up(odd, cache, tmp_path):
     """What is broken ends in one line of this program that says what and why; the rest works."""
     script = f'{MACHINE}mkdir bin; {START_UP[odd][0]}\nexec "${{RUN[@]}}" "$@"'
     options = {"before": ["bash", "-c", script, "bash"], "STUBS": STUBS, "NVCC": FITTING_NVCC}
-    options["TORCH"] = Path(torch.__file__).parent
+    options |= {"TORCH": Path(torch.__file__).parent, "FILE": FILE}
     process = start("-c", IMPORT, cache=tmp_path, CACHE=cache, **options)
     _, err = process.communicate()
     if process.returncode == 77:
@@ -1055,73 +885,59 @@ def test_start_up(odd, cache, tmp_path):
     assert all(Path(log).read_text() for log in re.findall("; the whole log: (.*)", err))
 
 
-def test_documentation_is_made_with_a_mocked_pytorch(tmp_path):
-    """As Sphinx's autodoc does: nothing is known of any name, and nothing is compiled."""
-    code = """import sys
-class Mock(type(sys)):
-    __path__ = []
-    __getattr__ = lambda self, name: sys.modules.setdefault(f"torch.{name}", Mock(name))
-    __call__ = lambda self, *arguments, **options: self
-    __mro_entries__ = lambda self, bases: (object,)
-sys.modules["torch"] = Mock("torch")
-for name in ("autograd", "compiler"): getattr(sys.modules["torch"], name)
-import sigmoid_inline
-assert "at the memory limit" in sigmoid_inline.ModelNew.__doc__"""
-    assert run("-c", code, cache=tmp_path) == ("", "") and not any(tmp_path.iterdir())
-
-
-def test_command_runs_from_a_zip_archive(cache, tmp_path):
-    archive = shutil.make_archive(tmp_path / "archive", "zip", FILE.parent, FILE.name)
-    args = "-m", "sigmoid_inline", "--device", "cpu", "--trials", "1"
-    out, err = run(*args, cache=cache, PYTHONPATH=archive)
-    assert "\nRIGHT " in out and err == ""
-
-
-def test_harness_executes_the_text_and_edited_is_built_anew(execute, monkeypatch, tmp_path):
-    """KernelBench executes it in a bare dict; copies run side by side; errors name the line."""
-    namespace, compiled = execute(TEXT)
+def test_edited_text_is_built_anew_beside_the_first(execute, monkeypatch):
+    """KernelBench executes it in a bare dict; each edit counts; errors name the line."""
     monkeypatch.setattr(torch, "rand", lambda *shape, device: (shape, device))
-    arguments = namespace["get_inputs"](), namespace["get_init_inputs"]()
-    assert compiled and arguments == ([((4096, 393216), "cuda")], [])
-    assert not execute(TEXT.replace('"""', '"""\n\n', 1))[1]  # the lines are not part of it
-    assert execute(TEXT.replace('"-O2 ', '"-O3 '))[1]
+    names, said = execute(TEXT.replace('"""', '"""\n\n', 1))  # where it stands does not count
+    assert said.err == "" and names["get_inputs"]() == [((4096, 393216), "cuda")]
+    unbuilt = TEXT.replace("    start, enter =", "    1 / 0; start, enter =")
+    sources = re.findall(r'\w+_SOURCE = _numbered\(r"""', TEXT)
+    for part in ('"-O2 ', *sources):
+        with pytest.raises(RuntimeError, match="^sigmoid_inline: division by zero"):
+            execute(unbuilt.replace(part, part + " "))
+    edited, said = execute(TEXT.replace(sources[0], sources[0] + " "))
     leaf = numbers((9999,), "cpu", torch.float32).requires_grad_()
-    for name in [name for name in namespace if name.endswith("_SOURCE")]:
-        source = namespace[name].partition("\n")[2]  # without its own line's number
-        edited, compiled = execute(TEXT.replace(source, "// edited\n" + source))
-        assert compiled and equal(edited["sigmoid"](leaf), sigmoid(leaf)), name
-        with enable(), edited["enable"]():
-            assert counted(torch.sigmoid, leaf)[1] == 0 < edited["kernel_calls"]() or not HAS_CPU_KERNEL
-        wrong = TEXT.replace(source, "#error wrong\n" + source)
-        line = wrong.splitlines().index("#error wrong") + 1
-        if name != "KERNEL_SOURCE":  # which is not compiled without a GPU
-            (tmp_path / name).write_text(wrong)
-            with pytest.raises(RuntimeError, match=rf"\.py:{line}:2: error: #error wrong;"):
-                exec(compile(wrong, tmp_path / name, "exec"), {})
-    exec(TEXT, namespace)  # the same cell again
-    assert equal(namespace["sigmoid"](leaf), sigmoid(leaf))
+    assert re.fullmatch(COMPILED, said.err) and equal(edited["sigmoid"](leaf), sigmoid(leaf))
+    with enable(), edited["enable"]():
+        calls, (_, others) = edited["kernel_calls"](), counted(torch.sigmoid, leaf)
+        assert others == 0 and edited["kernel_calls"]() == calls + HAS_CPU_KERNEL
+    wrong = re.sub(r'(_numbered\(r""")', r"\1\n#error wrong", TEXT)
+    lines = [n for n, line in enumerate(wrong.splitlines(), 1) if line == "#error wrong"]
+    with pytest.raises(RuntimeError, match=rf"\.py:{lines[0]}:2: error: #error wrong;") as error:
+        execute(wrong)
+    log = Path(str(error.value).partition("the whole log: ")[2]).read_text()
+    named = set(map(int, re.findall(r"\.py:(\d+):2: error: #error wrong", log)))
+    assert set(lines) - named == {lines[1]}  # KERNEL_SOURCE, which is not compiled without a GPU
 
 
 def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, small_tensors):
     """No __file__, the kernel's sys.argv; what is wrong is an error of one line, never an exit."""
     monkeypatch.setattr(sys, "argv", ["kernel", "-f", "connection.json"])
-    exec(TEXT, cell := {"__name__": "__main__"})
-    out, _ = capfd.readouterr()
-    assert "GB/s" in out and "\nRIGHT  " in out
+    handler = signal.getsignal(signal.SIGINT)
+    cell, said = execute(TEXT, __name__="__main__")
+    cases = "256 x 393216, bfloat16", "one eager call, 2^10", "enable(), fwd+bwd half of rows"
+    assert "\nRIGHT  " in table(said.out, *cases) and said.err == ""
+    monkeypatch.setattr(sys, "argv", [FILE, *SMALL])
+    runpy.run_path(str(FILE), None, "__main__")
+    assert signal.getsignal(signal.SIGINT) is handler
     assert cell["main"](SMALL) is None  # of which Jupyter would show more
-    with pytest.raises(ValueError, match=r"^sigmoid_inline: .*--trials.*$"):
-        cell["main"](["--trials", "0"])
     if HAS_CPU_KERNEL:
-        right = cell["sigmoid"]
-        for wrong, what in ((lambda x: right(x) * 1.02, "an error of .* ulp in float32"),
-                            (torch.sigmoid, "no kernel computed a dense float32 tensor")):
-            cell["sigmoid"] = wrong
-            with pytest.raises(RuntimeError, match=f"^sigmoid_inline: {what}"):
-                cell["main"](SMALL)
-            assert re.match(f"FAILED: {what}", capfd.readouterr().out.splitlines()[-1])
+        cell["sigmoid"] = lambda x, right=cell["sigmoid"]: right(x) * 1.02
+        with pytest.raises(RuntimeError, match="^sigmoid_inline: an error of .* ulp in float32"):
+            cell["main"](SMALL)
+        assert capfd.readouterr().out.splitlines()[-1].startswith("FAILED: an error of ")
 
 
 # -- The command line and torchrun -----------------------------------------------------------------
+@pytest.fixture
+def small_tensors(monkeypatch):
+    """torch.rand makes at most 40 elements a dimension, but for what is to be expanded."""
+    least = lambda shape: [min(n, 1 << 14 if 1 in shape else 40) for n in shape]
+    sizes = lambda *shape: least(torch.empty(*shape, device="meta").shape)
+    small = lambda *shape, rand=torch.rand, **options: rand(sizes(*shape), **options)
+    monkeypatch.setattr(torch, "rand", small)
+
+
 def table(out, *cases):
     """The output: lines of 80 columns at most, a row for each case, one verdict, at the end."""
     assert max(map(len, out.splitlines())) <= 80
@@ -1133,49 +949,40 @@ def table(out, *cases):
 
 
 @pytest.mark.parametrize("cpu", [CAPABILITY.lower(), "default"])
-def test_first_command_shows_only_its_own_lines(cpu, tmp_path):
+def test_command_shows_only_its_own_lines(cpu, cache, tmp_path):
     """Not that NumPy is missing. That a CPU has no kernel is not a failure, and not a ratio."""
     (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
-    own = {"PYTHONPATH": str(tmp_path), "PYTHONWARNINGS": None, "ATEN_CPU_CAPABILITY": cpu}
-    dtypes = ["--dtype", "float32", "float64", "bfloat16", "float16"]
-    out, err = run(FILE, *SMALL, *dtypes, cache=tmp_path, **own)
-    assert re.fullmatch(COMPILED, err)
-    first = r"\d+ CPU threads \(\w+\), PyTorch [\d.]+, sigmoid_inline [\d.]+\n"
-    assert re.match(first, table(out, "9 x 5003"))
+    own = {"PYTHONPATH": tmp_path, "PYTHONWARNINGS": None, "ATEN_CPU_CAPABILITY": cpu}
+    dtypes = "--dtype float32 float64 bfloat16 float16".split()
+    out, err = run(FILE, *SMALL, *dtypes, cache=cache, **own)
+    assert re.fullmatch(f"({COMPILED})?", err) and re.match(r"\d+ CPU threads", out)
     without_kernel = 4 if cpu == "default" and not ARM else 1
-    assert len(re.findall("^9 x 5003 +torch", out, re.M)) == without_kernel
+    assert len(re.findall("^9 x 5003 +torch", table(out, "9 x 5003"), re.M)) == without_kernel
     assert ("SPEED" in out) == (without_kernel == 1)
 
 
-@pytest.mark.parametrize("option", ["", "--sweep"])
-def test_default_run_and_sweep(option, capfd, monkeypatch, small_tensors, tmp_path):
-    """Sizes, views, eager, first and recorded calls; without torch.distributed and NumPy."""
-    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the processes of first calls
-    cases = ["256 x 393216, bfloat16", "one eager call, 2^10", "first call of a process, 2^24"]
-    if option:
-        cases = ["x[::2]", "one call with out=, 2^0", "fwd+bwd channels last, cropped"]
+def test_sweep(capfd, monkeypatch, small_tensors):
+    """Sizes, views, gradients and eager calls, also where there is no torch.distributed."""
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
     monkeypatch.delattr(torch.distributed, "is_initialized")
-    assert sigmoid_inline.main([*option.split(), "--device", "cpu", "--trials", "1"]) is None
+    assert sigmoid_inline.main("--sweep --device cpu --trials 1".split()) is None
     out, err = capfd.readouterr()
-    assert table(out, "half of rows of 8192", *cases) and err == ""
-    assert ("2 minutes" in out) == bool(option) and "FAILED" not in out
+    table(out, "x[::2]", "half of rows", "one call with out=, 2^0", "enable(), bwd, one scalar")
+    assert err == "" and "FAILED" not in out
 
 
-@pytest.mark.parametrize(
-    "bad", ["--sweep --shape 2 3", "--shape 0 5", "--dtype a", "--device cuda"]
-)
+BAD = "--sweep --shape 2 3", "--shape 0 5", "--trials 0", "--dtype a", "--device cuda"
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_bad_arguments_are_refused_in_one_line(bad, capsys, monkeypatch):
     """In Python by a ValueError, on the command line by exit status 2."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ValueError, match=r"^sigmoid_inline: [^\n]+$"):
-        sigmoid_inline.main(bad.split())
-    monkeypatch.setattr(sigmoid_inline, "_IS_COMMAND", True)
-    with pytest.raises(SystemExit, match="^2$"):
-        sigmoid_inline.main(bad.split())
-    out, err = capsys.readouterr()
-    assert out == "" and re.fullmatch(r"sigmoid_inline\.py: error: .+\n", err)
+    for is_command, kind in ((False, ValueError), (True, SystemExit)):
+        monkeypatch.setattr(sigmoid_inline, "_IS_COMMAND", is_command)
+        with pytest.raises(kind, match=r"^(sigmoid_inline: [^\n]+|2)$"):
+            sigmoid_inline.main(bad.split())
+    assert re.fullmatch(r"sigmoid_inline\.py: error: .+\n", capsys.readouterr().err)
 
 
 def test_rounds_alternate_and_a_row_shows_ratio_and_speed(monkeypatch, capsys):
@@ -1184,42 +991,27 @@ def test_rounds_alternate_and_a_row_shows_ratio_and_speed(monkeypatch, capsys):
     functions = {name: partial(order.append, name) for name in "ab"}
     assert len(measure(functions, torch.device("cpu"), trials=2)["a"]) == 2
     assert "".join(order) == "abbaabbaab"
-    assert len(measure(functions, torch.device("cpu"), 100, seconds=0)["a"]) == 1
-    for ratio, *us in (
-        ("2.000x", [10] * 4, [20] * 4),
-        ("0.500x", [20] * 4, [10] * 4),
-        ("~1.100x", [10] * 4, [10, 11, 11, 12]),
-        ("~1.050x", [20] * 2, [21] * 2),
-    ):
+    for ratio, *us in (("2.000x", [10] * 4, [20] * 4), ("~1.050x", [20] * 2, [21] * 2),
+                       ("~1.100x", [10] * 4, [10, 11, 11, 12])):
         times = dict(zip(["sigmoid", "torch.sigmoid"], us))
         monkeypatch.setattr(sigmoid_inline, "measure", lambda *_, times=times, **__: times)
         sigmoid_inline.main(["--device", "cpu", "--shape", "9", "10000"])
-        (row,) = re.findall("^9 x 10000 .*", capsys.readouterr().out, re.M)
-        shown = ratio if HAS_CPU_KERNEL else "torch"
-        assert row.split()[3:] == [shown, f"{720 // us[0][0]}", "GB/s"]
+        shown = [ratio if HAS_CPU_KERNEL else "torch", f"{720 // us[0][0]}", "GB/s"]
+        assert f"9 x 10000 {' '.join(shown)}" in re.sub(" +", " ", capsys.readouterr().out)
 
 
-def test_every_data_type_has_the_same_shape(monkeypatch):
-    """On a GPU that holds less than the shape: by the widest of them, before anything is there."""
-    gpu = {"is_available": True, "device_count": 1, "mem_get_info": (1 << 30, 0)}
-    for name in gpu:
-        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: gpu[name])
-    args = sigmoid_inline._parse(["--dtype", "bfloat16", "float64"])
-    assert args.rows == int(0.3 * 2**30 / 8) // 393216
-
-
-@pytest.mark.parametrize("wrong", [False, HAS_CPU_KERNEL])
-def test_ranks_of_torchrun_share_the_rows(wrong, cache, tmp_path):
+@pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
+def test_ranks_of_torchrun_share_the_rows(cache, tmp_path):
     """Rank 0 speaks; where the last rank is wrong, its process and torchrun end with status 1."""
     code = f"""import os, sigmoid_inline as s
-right, factor = s.sigmoid, 1 + 1e-6 * {wrong} * int(os.environ["RANK"])
+right, factor = s.sigmoid, 1 + 1e-6 * int(os.environ["RANK"])
 s.sigmoid = lambda x: right(x) * factor
 s.main({SMALL})"""
     (tmp_path / "main.py").write_text(code)
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node=2".split()
-    out, _ = run(*torchrun, tmp_path / "main.py", cache=cache, status=int(wrong))
+    out, _ = run(*torchrun, tmp_path / "main.py", cache=cache, status=1)
     out = re.sub(r".*connected peer.*\n", "", out)  # PyTorch 2.10's gloo speaks too, into lines
-    assert ("FAILED: an error" in table(out, "9 x 5003")) == wrong
+    assert "FAILED: an error" in table(out, "9 x 5003")
 
 
 # -- The file and its README -----------------------------------------------------------------------
@@ -1233,80 +1025,6 @@ def test_contract(capsys):
     assert not re.findall(rejected, code) and max(map(len, TEXT.splitlines())) <= 100
     assert sigmoid_inline.main(["--help"]) is None
     assert set(re.findall(r"--\w+", capsys.readouterr().out)) <= set(re.findall(r"--\w+", README))
-
-
-def test_tuning_by_what_a_gpu_reports(tmp_path):
-    """At least three quarters of the blocks stay; more units where they are too little by half."""
-    call = 'extern "C" int tuned(int a, int b, int c, int d) { Tuning t = tune(a, b, c, d); '
-    call += "return 100 * t.units_per_thread + t.resident_blocks; }"
-    tuned = ctypes.CDLL(build(sigmoid_inline.COMMON_SOURCE + call, tmp_path)).tuned
-    # multiprocessors, threads of one, kHz and bits of memory: units a thread and resident blocks
-    assert tuned(58, 1536, 6_251_000, 192) == 109  # L4
-    assert tuned(132, 2048, 2_619_000, 5120) == 113  # H100
-    assert tuned(132, 2048, 3_201_000, 6144) == 116  # H200
-    assert tuned(40, 1024, 5_001_000, 256) == 106  # T4
-    assert tuned(148, 2048, 3_996_000, 8192) == 216  # B200
-    assert tuned(148, 2048, 3_996_000, 7680) == 216  # B200, by newer drivers
-    assert tuned(160, 2048, 3_996_000, 8192) == 216  # B300
-    assert tuned(224, 1024, 5_370_000, 16384) == 808  # Rubin, by what is announced
-    assert tuned(148, 2048, 12_000_000, 8192) == 416  # registers for eight would halve the threads
-    assert tuned(132, 2048, 0, 5120) == 116  # an H100 that hides its memory clock
-
-
-@pytest.mark.parametrize(
-    "is_sparse, shape, strides",
-    [
-        (1, [100], [7]),
-        (1, [1, 100], [1, 20]),
-        (1, [2, 100], [1, 85]),
-        (1, [5, 100], [1, 85]),
-        (1, [5, 10, 10], [1, 85, 8500]),
-        (1, [100], [85]),
-        (0, [100], [2]),
-        (0, [33, 100], [1, 66]),
-        (0, [7, 100], [1, 8]),
-        (0, [100], [0]),
-        (0, [5, 100], [1, 0]),
-        (0, [100], [1]),
-    ],
-)
-def test_neighbours_in_sectors_of_their_own(is_sparse, shape, strides, tmp_path):
-    """Of float32, where a thread loads one word then; innermost dimension first."""
-    call = """extern "C" int is_sparse(int ndim, int* sizes, int* strides) {
-      View view{0, ndim};
-      std::copy_n(sizes, ndim, view.sizes);
-      std::copy_n(strides, ndim, view.strides);
-      return view.is_sparse(4); }"""
-    library = ctypes.CDLL(build(sigmoid_inline.COMMON_SOURCE + call, tmp_path))
-    numbers = [(ctypes.c_int * len(of))(*of) for of in (shape, strides)]
-    assert library.is_sparse(len(shape), *numbers) == is_sparse
-
-
-def test_declarations_by_hand_are_those_of_python_and_pytorch(tmp_path):
-    """Compiled beside the headers that the file does without."""
-    paths = [*late("utils.cpp_extension:include_paths")(), sysconfig.get_path("include")]
-    if not Path(paths[-1], "Python.h").exists():
-        pytest.skip("needs Python.h")
-    parts = r".*(extern .C. {.*?)(struct PyMethodDef {.*?};)(.*?)(namespace py.*?)using at::.*"
-    call = sigmoid_inline.CALL_SOURCE.replace("typedef struct _object PyObject;", "")
-    of_python, struct, of_pytorch, caster = re.fullmatch(parts, call, re.DOTALL).groups()
-    source = f"""#include <Python.h>
-#include <ATen/ExpandUtils.h>
-#include <torch/csrc/utils/pybind.h>
-#undef PyCFunction_NewEx
-#undef Py_NewRef
-namespace by_hand {{ {struct} {caster} }}
-using Caster = pybind11::detail::type_caster<at::Tensor>;
-static_assert(sizeof(Caster) == sizeof(by_hand::pybind11::detail::type_caster<at::Tensor>));
-static_assert(sizeof(pybind11::handle) == sizeof(by_hand::pybind11::handle));
-static_assert(std::is_same_v<decltype(&Caster::load), bool (Caster::*)(pybind11::handle, bool)>);
-static_assert(std::is_trivially_copyable_v<pybind11::handle>);
-static_assert(sizeof(by_hand::PyMethodDef) == sizeof(PyMethodDef));
-static_assert(offsetof(by_hand::PyMethodDef, function) == offsetof(PyMethodDef, ml_meth));
-static_assert(offsetof(by_hand::PyMethodDef, flags) == offsetof(PyMethodDef, ml_flags));
-static_assert(METH_FASTCALL == 0x80 && sizeof(intptr_t) == sizeof(Py_ssize_t));
-{of_python} {of_pytorch}"""
-    build(source, tmp_path, "-fsyntax-only", *(f"-I{path}" for path in paths))
 
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
