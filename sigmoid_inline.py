@@ -45,13 +45,11 @@ import re
 import shlex
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
-import traceback
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -1310,36 +1308,20 @@ _AVX2 = "1 -mavx2 -mfma"  # without fused multiply-add the loop is slow and left
 _AVX512 = f"{_AVX2} -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # takes half the time of AVX2
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
 _NVCC_FLAGS = "-std=c++17 -split-compile=0 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
-_COMMAND = {"input": "", "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-_ASK_CUDA = """import ctypes
-cuda, major, minor = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_int()
-cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(major))
-for gpu in range(major.value):
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, gpu)
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, gpu)
-    print(f"{major.value}{minor.value}")"""
+_digest = lambda content: hashlib.sha256(content).hexdigest()[:16]
+# The newest of these codes that runs on the GPU. It has the GPU's major version; "" is none.
+_newest = lambda gpu, codes: max((c for c in codes if c[:-1] == gpu[:-1] and c <= gpu), default="")
 
 
-class _Steps(contextlib.ExitStack):
-    """Undoes what was entered. An error becomes one line, with what helps in this step."""
-
-    remedy = ""
-
-    def __exit__(self, kind, error, trace):
-        super().__exit__(kind, error, trace)
-        if isinstance(error, Exception):
-            log = "".join(traceback.format_exception(kind, error, trace))
-            text = getattr(error, "output", None) or f"{error.__cause__ or ''}\n{error}"
-            # Ninja prints a command behind FAILED, then its output. The loader's noise may precede.
-            lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.splitlines()
-            lines = [line for line in lines if line and "ERROR: ld.so" not in line]
-            counts = re.compile(r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warning|.*in func)|\bsh: ")
-            line = next(filter(counts.search, lines), lines[0] if lines else kind.__name__).strip()
-            with contextlib.suppress(OSError):
-                file, path = tempfile.mkstemp(".log", "sigmoid_inline-")
-                os.write(file, f"{log}\n{text}".encode(errors="replace"))
-                self.remedy += f"; the whole log: {path}"
-            raise RuntimeError(f"sigmoid_inline: {line}{self.remedy}") from None
+def _explain(step, kind, error, trace):
+    """Ends an error in one line, with what helps in this step. A longer report stands above it."""
+    if isinstance(error, Exception):
+        text = f"{getattr(error, 'output', None) or error.__cause__ or ''}\n{error}"
+        # Ninja prints FAILED, the command, and then what the command has printed.
+        lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.strip().splitlines()
+        counts = re.compile(r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warn|.*in func)|\bsh: ").search
+        line = max(lines or [kind.__name__], key=lambda x: bool(counts(x)) - ("ERROR: ld.so" in x))
+        raise RuntimeError(f"sigmoid_inline: {line}{step.remedy}") from error if lines[1:] else None
 
 
 def _say(line):
@@ -1348,8 +1330,9 @@ def _say(line):
 
 
 def _gpus():
-    """Compute capabilities, such as {"90"}, and whether GPUs of this machine have them: by NVML,
-    as no fork could use CUDA after its start; else TORCH_CUDA_ARCH_LIST, or CUDA elsewhere."""
+    """Compute capabilities, such as {"90"}, and whether they are of GPUs that PyTorch may use here.
+    NVML tells them, since no process can fork after a call of CUDA's. TORCH_CUDA_ARCH_LIST names
+    others. Where neither does, a driver may have any GPU that PyTorch is built for."""
     found, named = set(), os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     with contextlib.suppress(OSError, AttributeError):
         nvml, gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
@@ -1362,174 +1345,148 @@ def _gpus():
     if found and torch.cuda.device_count() > 0:  # by NVML; CUDA_VISIBLE_DEVICES may hide them
         return found, True
     if not found and not named:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):  # there is no CUDA either
-            paths = f"{os.environ.get('LD_LIBRARY_PATH', '')}:/run/opengl-driver/lib"  # of NixOS
-            options = {"stderr": subprocess.DEVNULL, "env": os.environ | {"LD_LIBRARY_PATH": paths}}
-            command = [sys.executable or "python3", "-I", "-S", "-c", _ASK_CUDA]
-            found.update(subprocess.check_output(command, **_COMMAND | options).split())
-        return found, len(found) > 0
-    if unknown := re.sub(r"(\d+\.\d[af]?)|\+PTX|[; ]", "", named):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libcuda.so.1")
+            named = torch._C._cuda_getArchFlags()  # such as "sm_80 sm_90"
+    if unknown := re.sub(r"(\w+_)?\d+\.?\d[af]?|\+PTX|[; ]", "", named):
         _say(f"ignores {unknown!r} in TORCH_CUDA_ARCH_LIST")
-    return {major + minor for major, minor in re.findall(r"(\d+)\.(\d)", named)}, False
-
-
-def _newest(gpu, codes):
-    """The newest of these codes that runs on the GPU, which has its major version; or ""."""
-    return max((code for code in codes if code[:-1] == gpu[:-1] and code <= gpu), default="")
+    return {major + minor for major, minor in re.findall(r"(\d+)\.?(\d)", named)}, False
 
 
 def _toolkit(gpus):
     """(home, codes, what is missing) of the toolkit of PyTorch's CUDA with the newest codes."""
     cuda, toolkits, others = torch.version.cuda, {}, ""
-    on_path = os.path.dirname(os.path.dirname(shutil.which("nvcc") or ""))
+    major, on_path = cuda.split(".")[0], Path(shutil.which("nvcc") or "/-/-").parents[1]
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), on_path, "/usr/local/cuda"]
-    homes += [f"{path}/nvidia/cu{cuda.split('.')[0]}" for path in sys.path]  # by pip
-    for home in filter(None, homes):
+    homes += [f"{path}/nvidia/cu{major}" for path in sys.path]  # by pip, from CUDA 13 on
+    for home in map(str, filter(None, homes)):
         nvcc = shlex.quote(f"{home}/bin/nvcc")
         text = subprocess.getoutput(f"{nvcc} --version && {nvcc} --list-gpu-arch")
-        if release := re.search(r"release (\d+)\.(\d+)", text):
-            others += f", {home} has {release[1]}.{release[2]}"
-            # 12.4 has no cudaGetDriverEntryPointByVersion.
-            if release[1] == cuda.split(".")[0] and (int(release[1]), int(release[2])) > (12, 4):
+        if release := re.search(r"release (\d+\.\d+)", text):
+            others += f", {home} has {release[1]}"
+            # Before 12.5 there is no cudaGetDriverEntryPointByVersion.
+            if re.match(rf"(?!12\.[0-4]$){major}\.", release[1]):
                 toolkits[home] = re.findall(r"compute_(\d+)\b", text)
     if toolkits:
-        newest = lambda home: [_newest(gpu, toolkits[home]) for gpu in sorted(gpus)]
-        return (best := max(toolkits, key=newest)), toolkits[best], ""
+        newest = lambda home: [_newest(gpu, toolkits[home]) for gpu in gpus]
+        return (home := max(toolkits, key=newest)), toolkits[home], ""
     pip = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={cuda}.*", or ' if cuda >= "13" else ""
-    do = f"{pip}install the toolkit of CUDA {cuda}, or set CUDA_HOME to it"  # pip has none of 12
-    return "", [], f"nvcc of CUDA {cuda} is missing{others}: {do}"
+    return "", [], f"nvcc of CUDA {cuda} is missing{others}: {pip}set CUDA_HOME to CUDA {cuda}"
 
 
-def _open_library(directory, name, gpus, codes):
-    """A library whose code for these GPUs is as new as these codes. The digest vouches for it."""
+def _open_library(directory, name, least):
+    """A library that has for each GPU this code or a newer one. The digest vouches for the file."""
     for path in sorted(directory.glob(f"{name}-*-*.so")):
+        *_, codes, digest = path.stem.split("-")
+        serves = all(_newest(gpu, codes.split("_")) >= code for gpu, code in least.items())
         with contextlib.suppress(OSError):
-            *_, built, digest = path.stem.split("-")
-            serves = [_newest(gpu, built.split("_")) >= _newest(gpu, codes) for gpu in gpus]
-            if all(serves) and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
+            if serves and _digest(path.read_bytes()) == digest:
                 return ctypes.PyDLL(str(path))
 
 
 def _build(directory, name, cpu_flags, home, codes, steps):
     """Compiles the library in a directory of its own, loads it and puts it into the cache."""
-    start, enter = time.perf_counter(), steps.enter_context
+    start, enter = time.time(), steps.enter_context
     directory.mkdir(parents=True, exist_ok=True)  # where it could not be locked
-    scratch = tempfile.TemporaryDirectory("", "build-", directory, ignore_cleanup_errors=True)
-    scratch = Path(enter(scratch))
-    if os.statvfs(scratch).f_flag & os.ST_NOEXEC:
-        raise PermissionError(f"{directory} is mounted noexec")
-    for place in (scratch, None):
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(bytes(1 << 25))
+    scratch = Path(enter(tempfile.TemporaryDirectory("", "build-", directory)))
     if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no program's status is known
         ctypes.CDLL(None).signal(signal.SIGCHLD, 0)  # in any thread
         steps.callback(ctypes.CDLL(None).signal, signal.SIGCHLD, 1)
-    # pip puts ninja into the bin beside its package or of its prefix, which need not be on PATH.
-    root = Path(getattr(find_spec("ninja"), "origin", None) or sys.executable or "/-/-").parents[1]
-    path, beside = os.environ.get("PATH", os.defpath), f"{root}/bin:{root}/../../../bin"
     cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
     cc = [word for word in cc.split() if not word.startswith("-")][-1]  # nvcc takes a program alone
     # cpp_extension would put a ccache before compilers, say less of a compiler than ninja, and look
     # for a GPU: by NVML, so that CUDA stays untouched.
     environment = {"TORCH_NO_COMPILER_WRAPPER": "1", "TORCH_DONT_CHECK_COMPILER_ABI": "1"}
-    environment |= {"PATH": f"{path}:{beside}", "CXX": cxx, "CC": cc}
+    environment |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "LC_ALL": "C", "CXX": cxx, "CC": cc}
     environment["PYTORCH_NVCC"] = shlex.quote(f"{home}/bin/nvcc")
-    enter(patch.dict(os.environ, environment, PYTORCH_NVML_BASED_CUDA_CHECK="1", LC_ALL="C"))
-    enter(warnings.catch_warnings())
+    root = Path(getattr(find_spec("ninja"), "origin", None) or sys.executable or "/-/-").parents[1]
+    if subprocess.getstatusoutput("ninja --version")[0]:  # pip has put one beside the package
+        environment["PATH"] = f"{root}/bin:{root}/../../../bin:{os.environ.get('PATH', os.defpath)}"
+    for variable in environment.keys() - os.environ.keys():
+        steps.callback(os.environ.pop, variable, None)
+    steps.callback(os.environ.update, {k: os.environ[k] for k in environment if k in os.environ})
+    os.environ.update(environment)
     enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", 1))
-    steps.remedy = ": pip install ninja setuptools"
-    if subprocess.getstatusoutput("ninja --version")[0]:
-        os.environ["PATH"] = f"{beside}:{path}"
-    subprocess.check_output("ninja --version", shell=True, **_COMMAND)
+    steps.remedy = ": pip install setuptools"
     from torch.utils import cpp_extension
 
-    # Since PyTorch 2.13 CXX is quoted as one word, but it may have several.
+    # Since PyTorch 2.13 CXX is quoted as one word, but it may have several. This path is not quoted.
     enter(patch.object(cpp_extension, "_shell_join", " ".join, create=True))
+    enter(patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH)))
     steps.remedy = ": install g++, or set CXX to a compiler of C++17"
     check = f"echo '#include <type_traits>' | {cxx} -std=c++17 -fsyntax-only -x c++ -"
-    subprocess.check_output(check, shell=True, **_COMMAND)
-    # PyTorch 2.15 does not quote the path of its libraries.
-    enter(patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH)))
-    if codes:
-        enter(patch.object(cpp_extension, "CUDA_HOME", home))
-        # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
-        for runtime in Path(torch.__file__).parents[1].glob("nvidia/*/lib/libcudart.so.*"):
-            (scratch / "libcudart.so").write_text(f'INPUT("{runtime}")')  # a linker script
+    subprocess.check_output(check, shell=True, text=True, stderr=subprocess.STDOUT)
+    steps.remedy = f" (CXX={cxx}, CC={cc}, in {directory}; tried with PyTorch 2.10 to 2.15)"
+    enter(patch.object(cpp_extension, "CUDA_HOME", home))
+    # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
+    for runtime in Path(torch.__file__).parents[1].glob("nvidia/*/lib/libcudart.so.*"):
+        (scratch / "libcudart.so").write_text(f'INPUT("{runtime}")')  # a linker script
     # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
-    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
-    options = {"extra_cflags": [cpu_flags, f"-DHAS_CUDA={int(len(codes) > 0)}"]}
-    options["extra_cuda_cflags"] = [f"{_NVCC_FLAGS}{torch.version.cuda}", *gencode]
-    options |= {"extra_ldflags": ["-L."], "no_implicit_headers": True}  # for libcudart.so
-    options |= {"build_directory": str(scratch), "is_python_module": False}
-    steps.remedy = f" (CXX={cxx}, CC={cc})"
-    if torch.__version__ >= "2.16":  # not tried
-        steps.remedy = ": pip install 'torch<2.16'"
-    cpp_extension.load_inline("sigmoid_inline", _CPP, _CUDA if codes else None, **options)
+    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in codes]
+    flags = {"extra_cuda_cflags": [f"{_NVCC_FLAGS}{torch.version.cuda}", *gencode]}
+    flags |= {"extra_cflags": [cpu_flags, f"-DHAS_CUDA={bool(codes):d}"], "extra_ldflags": ["-L."]}
+    options = {"build_directory": scratch, "is_python_module": False, "no_implicit_headers": True}
+    cpp_extension.load_inline("sigmoid_inline", _CPP, _CUDA if codes else None, **flags, **options)
     (built,) = scratch.glob("sigmoid*.so")
-    library, digest = ctypes.PyDLL(str(built)), hashlib.sha256(built.read_bytes()).hexdigest()[:16]
-    built.replace(directory / f"{name}-{'_'.join(sorted(codes)) or 'cpu'}-{digest}.so")
-    what = f"GPU kernel for sm_{', sm_'.join(sorted(codes))}" if codes else "CPU kernel"
-    _say(f"compiled the {what} in {time.perf_counter() - start:.1f} s")
+    library, digest = ctypes.PyDLL(str(built)), _digest(built.read_bytes())
+    built.replace(directory / f"{name}-{'_'.join(codes) or 'cpu'}-{digest}.so")
+    _say(f"compiled the CPU kernel{' and sm_'.join(['', *codes])} in {time.time() - start:.1f} s")
     return library
 
 
 def _load():
     """The library of the kernels, which is compiled where none in the cache serves."""
-    with _Steps() as steps:
+    with contextlib.ExitStack() as steps:
+        steps.push(functools.partial(_explain, steps))
+        steps.remedy = ": set TORCH_EXTENSIONS_DIR to a directory that can be written"
         # To load what was linked with -ffast-math changes how this thread computes subnormals.
         libm, state = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64)
-        steps.callback(libm.fesetenv, state)
         libm.fegetenv(state)
+        steps.callback(libm.fesetenv, state)
         machine, capability = os.uname().machine, torch.backends.cpu.get_cpu_capability()
         avx = {"AVX2": _AVX2, "AVX512": _AVX512}.get(capability, int(machine == "aarch64"))
-        gpus, are_here = _gpus() if torch.version.cuda else (set(), False)
-        recent = {gpu for gpu in gpus if int(gpu) >= 70}
         facts = _CPU_FLAGS, avx, _NVCC_FLAGS, torch.version.cuda, torch.__version__, machine
-        text = re.sub("#line.*", "", _CPP + _CUDA) + repr(facts)  # but where it stands in the file
-        name = f"sigmoid_inline-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        steps.remedy = ": set TORCH_EXTENSIONS_DIR (and TMPDIR) to a directory with 32 MB to use"
+        text = re.sub("#line.*", "", _CPP + _CUDA)  # wherever it stands in the file
+        name = f"sigmoid_inline-{_digest(f'{text}{facts}'.encode())}"
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"
         directory = Path(cache, "sigmoid_inline").expanduser().absolute()
-        if library := _open_library(directory, name, recent, recent):
+        gpus, are_here = _gpus() if torch.version.cuda else ([], False)
+        least = {gpu: gpu for gpu in sorted(gpus) if int(gpu) >= 70}  # the oldest code that serves
+        if library := _open_library(directory, name, least):
             return library
-        home, known, missing = _toolkit(recent) if recent else ("", [], "")
-        if missing and are_here:  # then any code that runs on a GPU serves
-            known = [f"{gpu[:-1]}0" for gpu in recent]
+        home, known, missing = _toolkit(least) if least else ("", [], "")
+        for gpu in least:  # without nvcc any code serves that runs on a GPU that is here
+            least[gpu] = f"{gpu[:-1]}0" if missing and are_here else _newest(gpu, known)
         with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
             directory.mkdir(parents=True, exist_ok=True)
             lock = steps.enter_context(open(directory / "lock", "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
-            print(file=lock, flush=True)  # gets the file system's time, whose clock may differ
             for path in directory.glob("build-*"):  # of a process that was killed
                 if os.fstat(lock.fileno()).st_mtime - path.stat().st_mtime > 3600:
                     shutil.rmtree(path, ignore_errors=True)
-        library = _open_library(directory, name, recent, known)
-        if library is None:
-            if missing and are_here:
-                steps.remedy = ""
-                raise FileNotFoundError(missing)
-            codes = {_newest(gpu, known) for gpu in recent} - {""}
-            library = _build(directory, name, f"{_CPU_FLAGS}{avx}", home, codes, steps)
-            if left := sorted(gpu for gpu in gpus if not _newest(gpu, codes)):
-                why = missing or "older than 7.0, or nvcc has no code for it"
-                _say(f"leaves GPUs of {', '.join(left)} to torch.sigmoid: {why}")
+        if library := _open_library(directory, name, least):
+            return library
+        if missing and are_here:
+            steps.remedy = ""
+            raise FileNotFoundError(missing)
+        codes = sorted(set(least.values()) - {""})
+        library = _build(directory, name, f"{_CPU_FLAGS}{avx}", home, codes, steps)
+        if left := ", ".join(gpu for gpu in least if not least[gpu]):
+            _say(f"leaves GPUs of {left} to torch.sigmoid: {missing or f'{home} is too old'}")
         return library
 
 
 def _start(library):
     """Lets the calls of `sigmoid` go to the library, and returns its built-in function."""
-    for name, result, *arguments in (
-        ("calls", ctypes.c_int64),
-        ("start", ctypes.py_object, *[ctypes.py_object] * 6),
-        ("call_apart", ctypes.py_object, ctypes.py_object),
-    ):
-        function = getattr(library, f"sigmoid_inline_{name}")
-        function.restype, function.argtypes = result, arguments
+    library.sigmoid_inline_calls.restype = ctypes.c_int64
+    for function in (library.sigmoid_inline_start, library.sigmoid_inline_call_apart):
+        function.restype = ctypes.py_object
     frame = FunctionType(sigmoid.__code__, globals())
     frame.__kwdefaults__ = sigmoid.__kwdefaults__
-    classes = torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter
-    call = library.sigmoid_inline_start(torch.sigmoid, torch.Tensor.sigmoid, frame, *classes)
+    objects = [torch.sigmoid, torch.Tensor.sigmoid, frame]
+    objects += [torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter]
+    call = library.sigmoid_inline_start(*map(ctypes.py_object, objects))
     if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
         vectorcall = ctypes.cast(library.sigmoid_inline_vectorcall, ctypes.c_void_p)
         ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), vectorcall)
@@ -1541,7 +1498,7 @@ _enabled, _moved = globals().get("_enabled") or set(), ""  # of a cell that runs
 if not _IS_MOCKED:
     _library = _load()
     _call = _start(_library)
-    _moved = _library.sigmoid_inline_call_apart(_probe)
+    _moved = _library.sigmoid_inline_call_apart(ctypes.py_object(_probe))
 if _moved:
     _library.sigmoid_inline_register(0)  # without the kernel the key lets sigmoid fall through
     _moved = f"PyTorch {torch.__version__} has moved: {_moved}; sigmoid is torch.sigmoid now"
@@ -1684,6 +1641,8 @@ def _cases(args, dtype):
 
 def _row(args, case, x, way, within, ratios, errors):
     """Checks, times and prints a case, and notes its ratio and error where a kernel takes it."""
+    from statistics import quantiles  # here, as it takes 5 ms
+
     call, dtype, graph_calls = way or functools.partial, str(x.dtype)[6:], 1
     theirs = call(torch.sigmoid, x)
     timed = {"sigmoid": theirs if within is enable else call(sigmoid, x), "torch.sigmoid": theirs}
@@ -1703,7 +1662,7 @@ def _row(args, case, x, way, within, ratios, errors):
                     function()
             timed[name] = graph.replay
     times = measure(timed, x.device, args.trials, calls, within=within)
-    quartiles = [statistics.quantiles(us * 2, n=4) for us in times.values()]  # of 2 at least
+    quartiles = [quantiles(us * 2, n=4) for us in times.values()]  # of 2 at least
     medians = [_over_ranks(median / graph_calls, "MAX", x.device) for _, median, _ in quartiles]
     differ = len(times["sigmoid"]) < 3 or any(c - a > 0.1 * b for a, b, c in quartiles)
     moved = _over_ranks(2 * x.numel() * x.itemsize, "SUM", x.device)
