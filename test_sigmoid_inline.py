@@ -1,9 +1,7 @@
 """What sigmoid_inline promises, on every device at hand."""
 
 import contextlib
-import copy
 import ctypes
-import gc
 import hashlib
 import inspect
 import os
@@ -15,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -90,11 +87,10 @@ long count_wrong(const double* y, const double* x, long count) {
   return wrong;
 }
 }"""
-    directory = tmp_path_factory.mktemp("cpp")
-    (directory / "source.cpp").write_text(sigmoid_inline.COMMON_SOURCE + source)
-    command = "c++ -std=c++20 -O2 -fPIC -shared -o library source.cpp"
-    subprocess.run(command.split(), cwd=directory, check=True)
-    return ctypes.CDLL(str(directory / "library"))
+    path = tmp_path_factory.mktemp("cpp") / "tests.cpp"
+    path.write_text(sigmoid_inline.COMMON_SOURCE + source)
+    subprocess.run(["c++", "-std=c++20", "-fPIC", "-shared", path, "-o", f"{path}.so"], check=True)
+    return ctypes.CDLL(f"{path}.so")
 
 
 def error_ulp(y, x):
@@ -140,11 +136,10 @@ def test_16_bits_are_correctly_rounded(device, dtype, kernel):
 def test_float32_over_all_inputs(device, dtype, kernel):
     """At most 1 ulp, in [0, 1] and rising; on the CPU every 61st, unless SIGMOID_EXHAUSTIVE=1."""
     step = 1 if device == "cuda" or "SIGMOID_EXHAUSTIVE" in os.environ else 61
-    infinity = torch.tensor(inf).view(torch.int32).item()
     for sign in (1, -1):
         last = torch.tensor([0.5], device=device)
-        for first in range(0, infinity + 1, step << 22):
-            end = min(first + (step << 22), infinity + 1)
+        for first in range(0, 0x7F800001, step << 22):  # up to infinity
+            end = min(first + (step << 22), 0x7F800001)
             x = torch.arange(first, end, step, device=device).int().view(dtype) * sign
             y = kernel(x)
             assert error_ulp(y, x) <= 1 and ((y >= 0) & (y <= 1)).all()
@@ -195,15 +190,14 @@ def test_a_value_has_one_result(device, dtype, kernel):
 
 
 @pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
-@pytest.mark.parametrize("flushed", [True, False])
-def test_all_threads_compute_in_the_callers_mode(flushed):
+def test_all_threads_compute_in_the_callers_mode():
     """Whose own mode was set before or after the pool's threads started."""
     x = torch.full((1 << 20,), -90.0)
-    torch.sigmoid(x)
-    torch.set_flush_denormal(flushed)
-    y = sigmoid(x)
-    torch.set_flush_denormal(False)
-    assert y.min() == y.max() and (y[0] == 0) == flushed
+    for flushed in (False, True, False):
+        torch.set_flush_denormal(flushed)
+        y = sigmoid(x)
+        torch.set_flush_denormal(False)
+        assert y.min() == y.max() and (y[0] == 0) == flushed
 
 
 # -- Any layout, and which of them have a kernel ---------------------------------------------------
@@ -251,8 +245,7 @@ def test_any_layout_in_every_grad_mode(device, dtype):
         assert equal(got, want) and got.stride() == want.stride(), where
         assert equal(autograd.grad(recorded, leaf, grad)[0], want) and equal(x, before), where
     has_kernel = device == "cuda" or (HAS_CPU_KERNEL and dtype != torch.float16)
-    assert taken >= (960 if device == "cpu" else 720) if has_kernel else taken == 0
-    assert backward >= 480 if has_kernel else backward == 0
+    assert (taken >= 720 and backward >= 480) if has_kernel else taken == backward == 0
 
 
 def test_more_than_2_31_elements(device):
@@ -263,8 +256,6 @@ def test_more_than_2_31_elements(device):
     row = torch.randn(65_544, device=device).bfloat16()
     many = sigmoid(row.expand(1 << 15, 65_544))
     assert error_ulp(many[::97], row.expand_as(many)[::97]) <= 1
-    assert device == "cpu" or error_ulp(sigmoid(many)[::97], many[::97]) <= 1
-    del many
     far = torch.empty(1 << 32, device=device, dtype=row.dtype)[7 :: 1 << 20].copy_(row[:4096])
     check(sigmoid(far), far)
     if device == "cuda":
@@ -273,24 +264,20 @@ def test_more_than_2_31_elements(device):
 
 
 def test_plain_call_takes_the_kernel(device, dtype, kernel, request):
-    """Up to 8 dimensions that do not merge (on a GPU 3), in modes that change nothing for it."""
+    """Up to 8 dimensions that do not merge (on a GPU 3), in modes that change nothing for it; `out`
+    gets the same bits, and a version that tells a backward of the loss."""
     most = 8 if device == "cpu" else 3
-    x = torch.randn(6, 8, device=device).to(dtype)
+    x = numbers((6, 8), device, dtype)
     cube = torch.ones([4] * (most + 1), device=device, dtype=dtype)[(slice(2),) * (most + 1)]
     request.addfinalizer(lambda: torch.use_deterministic_algorithms(False))
     torch.use_deterministic_algorithms(True)
+    views = x, x.t(), x[:, ::2], x[1:], x[0, 0], x[:1].expand(6, 8), cube[0]
     for mode in (torch.inference_mode(), torch.autocast(device, torch.bfloat16)):
         with mode:
-            for view in (x, x.t(), x[:, ::2], x[1:], x[0, 0], x[:1].expand(6, 8), x + 1, cube[0]):
+            for view in (*views, x + 1):
                 check(kernel(view), view)
             assert kernel(cube) is None
-
-
-def test_plain_out_is_written_by_the_kernel(device, dtype, kernel):
-    """With the bits of a call without it, and a version that tells a backward of the loss."""
-    torch.manual_seed(0)
-    x = numbers((33, 8), device, dtype)
-    for view in (x, x.t(), x[:, 1:], x[:1].expand(9, 8), x[3]):
+    for view in views:
         out = torch.full_like(want := kernel(view), inf)
         version = out._version
         assert kernel(view, out=out) is out and out._version == version + 1 and equal(out, want)
@@ -303,7 +290,6 @@ def test_tuning_by_what_a_gpu_reports(cpp):
     assert cpp.tuned(58, 1536, 6_251_000, 192) == 109  # L4
     assert cpp.tuned(132, 2048, 2_619_000, 5120) == 113  # H100
     assert cpp.tuned(132, 2048, 3_201_000, 6144) == 116  # H200
-    assert cpp.tuned(40, 1024, 5_001_000, 256) == 106  # T4
     assert cpp.tuned(148, 2048, 3_996_000, 8192) == 216  # B200
     assert cpp.tuned(148, 2048, 3_996_000, 7680) == 216  # B200, by newer drivers
     assert cpp.tuned(160, 2048, 3_996_000, 8192) == 216  # B300
@@ -346,12 +332,12 @@ def gradient(f, x, mode=None):
 
 
 def alone(f, x, g):
-    """g(model, mesh) in a group of one rank: what wraps a tensor or model is as with many."""
+    """A model by g(model, x, mesh), in a group of one rank: wrappers are as with many."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 4, device=x.device, dtype=x.dtype), module[f])
     store, backend = torch.distributed.HashStore(), "nccl" if x.is_cuda else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    result = gradient(*g(model, torch.distributed.init_device_mesh(x.device.type, (1,))))
+    result = gradient(*g(model, x, torch.distributed.init_device_mesh(x.device.type, (1,))))
     torch.distributed.destroy_process_group()
     return result
 
@@ -373,34 +359,28 @@ both = lambda f, x: (f(x.clone()), f(x.clone().requires_grad_()))  # plain and r
 both_under = lambda mode, f, x: both(partial(under, mode, f), x)
 into = lambda f, x, out: (y := outcome(f, x, out=out), y is out, out._version)
 gated = lambda f: lambda z: f(z) * z
-zero_, hessian = lambda y: y.detach().zero_(), autograd.functional.hessian
+zero_ = lambda y: y.detach().zero_()
 inference, fails = torch.inference_mode(), autograd.graph.saved_tensors_hooks(lambda _: 1 / 0, str)
 checkpoint = lambda f, x, way: gradient(partial(ckpt.checkpoint, f, use_reentrant=way), x)
 export = lambda f, x, way: torch.export.export(module[f], (x,), strict=way).graph_module.code
 kinds = lambda script: [node.kind() for node in script.inlined_graph.nodes()]  # none in Python
 operators = lambda graph: [str(node.target) for node in graph.nodes if node.op != "placeholder"]
 compiled = partial(torch.compile, fullgraph=True, backend="aot_eager", dynamic=True)
-eagerly, ddp = torch.compile(backend="eager"), nn.parallel.DistributedDataParallel
 at = lambda name: resolve_name(f"torch.{name}")  # where it has moved, its own row fails, not all
 make_fx = lambda *args, **options: at("fx.experimental.proxy_tensor:make_fx")(*args, **options)
 traced = lambda f, x, way="real": operators(make_fx(f, tracing_mode=way)(x).graph)
-fully_shard = lambda model, mesh: at("distributed.fsdp:fully_shard")(model, mesh=mesh)
+sharded = lambda f, x, on: (at("distributed.fsdp:fully_shard")(f, mesh=on), x)
+as_dtensor = lambda f, x, on: (f, at("distributed.tensor:DTensor").from_local(x, on))
 fake_mode = lambda: at("_subclasses:FakeTensorMode")(allow_non_fake_inputs=True)
 
 # The operator that is left in the end is sigmoid of a dense tensor, which the kernel computes.
 REACHING = {
-    "second derivatives": lambda f, x: hessian(lambda z: f(z).sin().sum(), x),
     "parameter": lambda f, x: autograd.grad(f(p := nn.Parameter(x)).sum(), p),
     "hooks that compute": hooks_that_compute,
     "a hook that fails": lambda f, x: outcome(under, fails, f, x.requires_grad_()),
     "checkpoint": lambda f, x: [checkpoint(f, x, reentrant) for reentrant in (True, False)],
-    "autocast": lambda f, x: gradient(f, x, torch.autocast(x.device.type, torch.bfloat16)),
     "overwritten": lambda f, x: (zero_(y := f(x.requires_grad_())), outcome(y.sum().backward)),
-    "compiled autograd": lambda f, x: gradient(
-        f, x, at("_dynamo.compiled_autograd:_enable")(eagerly)),
-    "DDP": lambda f, x: alone(f, x, lambda model, _: (ddp(model), x)),
-    "FSDP2": lambda f, x: alone(f, x, lambda model, on: (fully_shard(model, on), x)),
-    "DTensor": lambda f, x: alone(f, x, lambda _, on: (f, at("distributed.tensor:DTensor").from_local(x, on))),
+    "FSDP2, DTensor": lambda f, x: [alone(f, x, wrap) for wrap in (sharded, as_dtensor)],
     "threads": lambda f, x: list(ThreadPoolExecutor(4).map(partial(gradient, f), [x] * 40)),
     "jit.trace": lambda f, x: kinds(torch.jit.trace(module[f], x, check_trace=False)),
     "make_fx": lambda f, x: both(partial(traced, gated(f)), x),
@@ -411,9 +391,7 @@ REACHING = {
     "__torch_dispatch__": lambda f, x: f(at("testing._internal.two_tensor:TwoTensor")(x, x + 1)),
     "functionalize": lambda f, x: func.functionalize(f)(x),
     "hessian": lambda f, x: func.hessian(lambda z: f(z).sum())(x),
-    "vjp": lambda f, x: func.vjp(f, x)[1](x.cos()),
     "vmap": lambda f, x: func.vmap(f, in_dims=1, out_dims=1)(x),
-    "vmap of grad": lambda f, x: func.vmap(func.grad(lambda z: f(z).sum()))(x),
     "jvp": lambda f, x: func.jvp(f, (x,), (x.cos(),)),
     "inference out": lambda f, x: outcome(f, x, out=inference(torch.ones_like)(x)),
     "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
@@ -435,11 +413,9 @@ PYTORCHS = {
     "meta": lambda f, x: f(x.to("meta").t()).stride(),
     "not a tensor": lambda f, x: (outcome(f), outcome(f, [x]), outcome(f, x, out=1)),
     "out of memory": lambda f, x: both(lambda z: outcome(f, z[0, :1].expand(1 << 45)), x),
-    "out of another type": lambda f, x: into(f, x, x.int()),
-    "out resized": lambda f, x: into(f, x, x.new_empty(0)),
+    "out of another type, resized": lambda f, x: [into(f, x, y) for y in (x.int(), x.new_empty(0))],
     "out of other strides": lambda f, x: into(f, x, x.t().contiguous().t()),
     "out overlaps in part": lambda f, x: into(f, x[1:], x[:-1]),
-    "out requires a gradient": lambda f, x: into(f, x, x.clone().requires_grad_()),
     "out of what requires one": lambda f, x: into(f, x.requires_grad_(), torch.empty_like(x)),
 }
 
@@ -468,8 +444,7 @@ def test_profiler_sees_torch_sigmoid(device, dtype, kernel, tmp_path):
     (event,) = (event for event in profile.events() if event.key == "aten::sigmoid")
     assert event.input_shapes == [[5]] and event.sequence_nr >= 0
     assert '"aten::sigmoid"' in trace.read_text()
-    keys = {event.key for event in profile.key_averages()}
-    assert device == "cpu" or any("sigmoid_kernel<" in key for key in keys)
+    assert device == "cpu" or "sigmoid_kernel<" in str([e.key for e in profile.key_averages()])
 
 
 # -- The function and the module -------------------------------------------------------------------
@@ -477,16 +452,13 @@ def test_sigmoid_is_a_python_function_and_modelnew_a_sigmoid(device):
     """For those who look: inspect, pickle, Dynamo, and packages with tables of modules by type."""
     assert str(inspect.signature(sigmoid)) == "(input, *, out=None)" and sigmoid.__doc__
     assert "torch" in inspect.getsource(sigmoid) and pickle.loads(pickle.dumps(sigmoid)) is sigmoid
-    x, model = torch.randn(6, 4, device=device), ModelNew()
-    assert type(model) is nn.Sigmoid
-    derived = type("Derived", (ModelNew,), {"extra_repr": lambda self: "mine"})()
-    for f in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), derived):
+    x, model, derived = torch.randn(6, 4, device=device), ModelNew(), type("A", (ModelNew,), {})()
+    assert type(model) is nn.Sigmoid and repr(derived) == "A()"
+    for f in (model, pickle.loads(pickle.dumps(model)), derived):
         y, calls = counted(f, x)
         assert equal(y, sigmoid(x)) and calls == (device == "cuda" or HAS_CPU_KERNEL)
-    assert repr(derived) == "Derived(mine)"
-    for f, op in ((nn.Sequential(ModelNew()), "call_module"), (sigmoid, "call_function")):
-        nodes = torch.fx.symbolic_trace(f).graph.nodes
-        assert [node.op for node in nodes] == ["placeholder", op, "output"]
+    nodes = torch.fx.symbolic_trace(nn.Sequential(model)).graph.nodes
+    assert [node.op for node in nodes] == ["placeholder", "call_module", "output"]
 
 
 def test_nothing_leaks(device):
@@ -498,7 +470,7 @@ def test_nothing_leaks(device):
             for _ in range(3000):
                 outcome(sigmoid, argument)
             counts = [sys.getrefcount(thing) for thing in (x, None, torch.Tensor)]
-            held.append((*counts, x._use_count(), gc.collect() * 0 + sys.getallocatedblocks()))
+            held.append((*counts, x._use_count(), sys.getallocatedblocks()))
         assert all(after < before + 1000 for before, after in zip(*held))
 
 
@@ -508,15 +480,12 @@ SERVED = {
     "torch.sigmoid": torch.sigmoid,
     "method": lambda x: x.sigmoid(),
     "in place": lambda x: x.clone().sigmoid_(),
-    "torch.sigmoid_": lambda x: torch.sigmoid_(x.clone()),
-    "functional": nn.functional.sigmoid,
     "module": nn.Sigmoid(),
     "expit": torch.special.expit,
     "script": torch.jit.script(nn.Sigmoid()),
     "operator": torch.ops.aten.sigmoid,
     "out": lambda x: torch.sigmoid(x, out=torch.empty_like(x)),
     "subclass": lambda x: torch.sigmoid(x.as_subclass(Tagged)).as_subclass(torch.Tensor),
-    "sigmoid": sigmoid,
 }
 
 
@@ -527,13 +496,7 @@ def test_enable_serves_every_call_of_the_program(device, way):
     with enable():
         y, calls = counted(SERVED[way], x)
     assert equal(y, sigmoid(x)) and (calls > 0) == (device == "cuda" or HAS_CPU_KERNEL)
-    assert way == "sigmoid" or counted(SERVED[way], x)[1] == 0
-
-
-def registered():
-    """What PyTorch's dispatcher holds for the operators that enable() takes over."""
-    names = "sigmoid", "sigmoid.out", "sigmoid_", "sigmoid_backward"
-    return [torch._C._dispatch_dump(f"aten::{name}") for name in names]
+    assert counted(SERVED[way], x)[1] == 0
 
 
 def others_kernel(device):
@@ -546,8 +509,9 @@ def others_kernel(device):
 
 def test_enable_is_undone_in_any_order(device):
     """Nested, repeated, left by an error, and beside another library's kernel."""
+    operators = "sigmoid", "sigmoid.out", "sigmoid_", "sigmoid_backward"
+    registered = lambda: [torch._C._dispatch_dump(f"aten::{name}") for name in operators]
     x, before = torch.randn(5, device=device), registered()
-    # Without it the import's kernel has a key of its own, and torch.sigmoid is as it was.
     lines = [line for dump in before for line in dump.splitlines() if FILE.name in line]
     assert lines and all(line.startswith("CustomRNGKey") for line in lines)
     assert torch.sigmoid is torch._C._VariableFunctions.sigmoid
@@ -558,7 +522,7 @@ def test_enable_is_undone_in_any_order(device):
     first, second = enable(), enable()
     with enable():
         first.close()
-    assert served() and (registered() != before or not HAS_CPU_KERNEL)
+    assert served()
     disable(), second.close(), disable()
     assert registered() == before
     for opened in ([enable, others_kernel], [others_kernel, enable]):
@@ -571,11 +535,11 @@ def test_enable_is_undone_in_any_order(device):
 
 def test_enable_and_import_are_safe_beside_running_calls(device, capfd):
     """In every call either this kernel or PyTorch's computes, all of it; nothing is said."""
-    x, stop = torch.randn(1000, device=device), threading.Event()
+    x, stop = torch.randn(1000, device=device), []
     allowed = torch.sigmoid(x), sigmoid(x)
 
     def call():
-        while not stop.is_set():
+        while not stop:
             y = torch.sigmoid(x)
             assert any(equal(y, z) for z in allowed)
 
@@ -585,7 +549,7 @@ def test_enable_and_import_are_safe_beside_running_calls(device, capfd):
         for _ in range(500):
             enable().close()
         exec(TEXT, copy := {})
-        stop.set()
+        stop.append(True)
     assert not copy["_moved"] and not any(future.result() for future in running)
     assert capfd.readouterr() == ("", "")
 
@@ -682,7 +646,7 @@ def execute(monkeypatch, tmp_path, cache, capfd):
 
 @pytest.mark.parametrize("devices", ["", pytest.param(None, marks=needs_gpu)])
 def test_import_compiles_once_and_changes_nothing_else(devices, cache):
-    """Processes may still fork. The library exports its functions, weak names and the linker's."""
+    """Processes may still fork. The library's own names are the functions that it exports."""
     code = """import os, sys, threading, warnings, torch
 settings = lambda: (dict(os.environ), warnings.filters[:], torch.get_num_threads(), os.getcwd(),
                     threading.active_count(), sys.stdout, sys.stderr, "_dynamo" in dir(torch))
@@ -714,8 +678,8 @@ def test_import_leaves_no_trace_in_the_mode_of_its_thread(mode, monkeypatch):
     before, load = kernel_calls(), lambda: resolve_name("sigmoid_inline")
     load = load if mode else torch.compile(load, backend="eager")
     with torch.profiler.profile() as profile, (mode or contextlib.nullcontext)():
-        imported = load()
-    assert not imported._moved and kernel_calls() == before + 2 * HAS_CPU_KERNEL
+        assert load()._moved == ""
+    assert kernel_calls() == before + 2 * HAS_CPU_KERNEL
     assert "aten::sigmoid" not in {event.key for event in profile.events()}
 
 
@@ -729,8 +693,8 @@ MOVED = {
 
 @pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
 @pytest.mark.parametrize("what", MOVED)
-def test_where_pytorch_has_moved_the_import_says_so_and_sigmoid_is_torch_sigmoid(
-        what, execute, monkeypatch):
+def test_import_says_that_pytorch_has_moved(what, execute, monkeypatch):
+    """Then sigmoid is torch.sigmoid, and who asks for more gets an error."""
     for owner in (torch, torch.Tensor):
         monkeypatch.setattr(owner, "sigmoid", MOVED[what])
     namespace, said = execute(TEXT)
@@ -741,18 +705,16 @@ def test_where_pytorch_has_moved_the_import_says_so_and_sigmoid_is_torch_sigmoid
             call()
 
 
-@pytest.mark.parametrize("package", ["cloudpickle", "dill", "joblib"])
+@pytest.mark.parametrize("package", ["cloudpickle", "dill", "joblib.externals.cloudpickle"])
 def test_pasted_functions_compute_in_workers(package, cache):
     """Where this file is not, what a notebook's cell sends is torch.sigmoid."""
     pytest.importorskip(package)
+    options = ", recurse=True" if package == "dill" else ""
     code = f"""exec(open({str(FILE)!r}).read().rpartition("\\nif __name__")[0])
 import {package} as package
-gate, options = lambda x: (sigmoid(x) + ModelNew()(x)).tolist(), dict(recurse=True)
-if "{package}" == "joblib": print(package.Parallel(2)([package.delayed(gate)(torch.zeros(1))])[0])
-else:
-    sent = package.dumps(gate, **(options if "{package}" == "dill" else {{}}))
-    code = "import sys, pickle, torch; print(pickle.load(sys.stdin.buffer)(torch.zeros(1)))"
-    subprocess.run([sys.executable, "-c", code], input=sent)"""
+gate = lambda x: (sigmoid(x) + ModelNew()(x)).tolist()
+code = "import sys, pickle, torch; print(pickle.load(sys.stdin.buffer)(torch.zeros(1)))"
+subprocess.run([sys.executable, "-c", code], input=package.dumps(gate{options}))"""
     assert run("-c", code, cache=cache, PYTHONPATH=None) == ("[1.0]\n", "")
 
 
@@ -776,22 +738,32 @@ for _ in "ab": threading.Thread(target=runpy.run_path, args=[{str(FILE)!r}]).sta
     assert process.stderr.read() == "" and process.wait() == -signal.SIGPIPE
 
 
-def test_wrong_library_is_built_again_and_of_several_the_right_one_is_loaded(execute, tmp_path):
-    """In one process too, as where a notebook's cell is executed again after a failed build."""
+def test_wrong_library_is_built_again_and_the_copy_executed_last_computes(execute, tmp_path):
+    """As where a notebook's cell is executed again after a failed build, edited and undone."""
+    first, x = execute(TEXT)[0], numbers((9999,), "cpu", torch.float32).requires_grad_()
     foreign = b"with the digest of its content, but not to be loaded"
     (library,) = tmp_path.rglob("*.so")
     flipped = bytearray(library.read_bytes())
     flipped[5000] ^= 1
-    library.unlink()  # it is in use
     for wrong, digest in ((flipped, 16 * "0"), (foreign, hashlib.sha256(foreign).hexdigest()[:16])):
         library.with_name(f"{library.stem[:-16]}{digest}.so").write_bytes(wrong)
-    assert re.fullmatch(COMPILED, execute(TEXT)[1].err) and execute(TEXT)[1].err == ""
+    library.rename(tmp_path / library.name)  # it is in use
+    second, said = execute(TEXT)
+    assert re.fullmatch(COMPILED, said.err) and first["_library"] is not second["_library"]
+
+    def computed_by(names):
+        before = names["kernel_calls"]()
+        assert equal(first["sigmoid"](x), second["sigmoid"](x))
+        return names["kernel_calls"]() == before + 2 * HAS_CPU_KERNEL
+
+    assert computed_by(second)
+    (tmp_path / library.name).replace(library)  # which is loaded already
+    assert computed_by(execute(TEXT)[0]) and computed_by(first)
 
 
 # NVML and CUDA's driver, on a machine with these GPUs: compute capabilities 9.0 of 9.
 STUBS = """static int gpus[] = {GPUS};
-int nvmlInit(void) { return NO_NVML; }
-int nvmlInit_v2(void) { return NO_NVML; }
+int nvmlInit(void) { return NO_NVML; } int nvmlInit_v2(void) { return NO_NVML; }
 int nvmlDeviceGetCount_v2(unsigned *n) { *n = sizeof gpus / sizeof *gpus; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **gpu) { *gpu = gpus + i; return 0; }
 int nvmlDeviceGetCudaComputeCapability(int *g, int *a, int *b) { *a = *g; *b = 0; return 0; }
@@ -800,11 +772,13 @@ int cuDeviceGetCount(int *n) { *n = sizeof gpus / sizeof *gpus; return 0; }
 int cuDeviceGetAttribute(int *n, int a, int gpu) { *n = a == 75 ? gpus[gpu] : 0; return 0; }
 """
 MACHINE = r"""set -ea
+RUN=("$@")
+says() { "${RUN[@]}" |& grep "$1"; }
 program() { mkdir -p "${1%/*}"; printf '#!/bin/sh\n%s "$@" %s\n' "$2" "$3" > "$1"; chmod +x "$1"; }
 cxx() { program w/c++ "$1 c++" "$2"; CXX=$PWD/w/c++; }  # what stands before and behind
 only() { for p; do program bin/$p "$(command -v $p)"; done; PATH=$PWD/bin; }
-private() { unshare "$@" true || exit 77; RUN=(unshare "$@"); }
-mounted() { private -rm; RUN+=(sh -c "mount $* \"\$PWD\" && exec \"\$@\"" sh); }
+private() { unshare "$@" true || exit 77; RUN=(unshare "$@" "${RUN[@]}"); }
+mounted() { RUN=(sh -c "mount $* \"\$PWD\" && exec \"\$@\"" sh "${RUN[@]}"); private -rm; }
 user() { private --map-user=12345 --map-group=12345; }  # of whom the system knows nothing
 nvcc() { program $1/bin/nvcc "$2" "$3"; }  # a toolkit of nvcc alone
 older() { nvcc old "echo release $1, V$1.0 #"; CUDA_HOME=$PWD/old; }
@@ -819,36 +793,30 @@ subprocess.getoutput = lambda command: "" if "/usr/local" in command else run(co
 }
 """
 WORKS = "it works"
-LIST = "CUDA_VISIBLE_DEVICES= TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX x' \"$@\" |& grep 's .x. in'"
-NO_CODE = "\"$@\" |& grep 'leaves GPUs of 120'; \"$@\" |& grep . && exit 1"
+LIST = "CUDA_VISIBLE_DEVICES= TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX x' says 's .x. in'"
 NO_NVCC = f"nvcc of CUDA {torch.version.cuda} is missing"
 DIRECTORY = "set TORCH_EXTENSIONS_DIR"
 LIMIT = "import resource, torch; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
-MOCKED = """import sys; from unittest.mock import MagicMock
-sys.modules["torch"] = sys.modules["torch.compiler"] = MagicMock()
+MOCKED = """from unittest.mock import MagicMock
+sys.modules["torch"] = sys.modules["torch.compiler"] = MagicMock(__version__=2)
 sys.modules["torch"].nn.Sigmoid = object
 import sigmoid_inline; sys.exit(len(sigmoid_inline.sigmoid.__doc__) < 99)"""
 NO_NINJA = 'sys.executable = 6 * "/x"; sys.modules["ninja"] = None'
-IGNORED = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
-NO_LOCKS = "import fcntl; fcntl.flock = open"
+ODD = "import fcntl, signal as s; s.signal(17, s.SIG_IGN); fcntl.flock = lambda *_: os.close(-1)"
 # What is odd: the shell commands that make it so, in the cache; a pattern of the last line.
 START_UP = {
     "no compiler, loader's noise": ("CXX=/c++; LD_PRELOAD=/x.so", "not found: install g.."),
-    "old compiler": ("cxx '' -std=c++98", "error: #error This file requires .*: install g.."),
     "out of memory": ("cxx 'ulimit -v 90000;'", "out of memory allocating|memory exhausted"),
     "another PyTorch": ("cxx '' -Dempty_strided_cpu=gone; FIRST='import torch; "
                         "torch.__version__ = \"2.16.0\"'", "undefined symbol: .*gone.*torch<2.16"),
     "old PyTorch": ("FIRST='import torch; torch.__version__ = \"2.9.1\"'", "pip install -U torch"),
-    "macOS": ("FIRST='import torch; sys.platform = \"darwin\"'", "needs Linux"),
     "mocked PyTorch, as in Sphinx": (f"CXX=/c++; FIRST='{MOCKED}'", WORKS),
     "clang": ("CXX=$(command -v clang++) || exit 77", WORKS),
     "no ninja": (f"only c++; FIRST='{NO_NINJA}'", "ninja: .*not found: pip i"),
-    "odd tools": ("cxx env -ffast-math; CXX=\"env $CXX\"; program bin/ccache false; "
-                  f"program bin/ninja false; PATH=$PWD/bin:$PATH; FIRST='{IGNORED}'", WORKS),
-    "odd places": ("mkdir 'a b'; ln -s $TORCH 'a b'; \"$1\" -m zipfile -c a.zip $FILE; CXX=; "
-                   "PYTHONPATH=$PWD/a.zip:$PWD/a\\ b; only c++ as ld; exec 2> /dev/full; "
-                   f"FIRST='{NO_LOCKS}'", WORKS),
-    "cache is a file": ("touch a; TORCH_EXTENSIONS_DIR=$PWD/a", f"Not a directory.*: {DIRECTORY}"),
+    "odd tools and places": (
+        "cxx env -ffast-math; CXX=\"env $CXX\"; program bin/ccache false; program bin/ninja false; "
+        "mkdir 'a b'; ln -s $TORCH 'a b'; \"$1\" -m zipfile -c a.zip $FILE; PATH=$PWD/bin:$PATH; "
+        f"PYTHONPATH=$PWD/a.zip:$PWD/a\\ b; exec 2> /dev/full; FIRST='{ODD}'", WORKS),
     "file limit": (f"FIRST='{LIMIT}'", f"File too large: {DIRECTORY} .and TMPDIR"),
     "noexec": ("mounted -t tmpfs -o noexec x", f"noexec: {DIRECTORY}"),
     "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user", f"home .*: {DIRECTORY}"),
@@ -858,69 +826,64 @@ START_UP = {
     "nvcc by pip, behind an older; an old GPU": (
         "gpus 9,3; older 11.8; nvcc nvidia/cu13 $NVCC; PYTHONPATH+=:$PWD", WORKS),
     "nvcc without code, then newer": (
-        f"gpus 12; nvcc . $NVCC '| grep -v _12'; {NO_CODE}; nvcc . $NVCC; "
-        "\"$@\" |& grep sm_120", WORKS),
+        "gpus 12; nvcc . $NVCC '| grep -v _12'; says 'leaves GPUs of 120'; says . && exit 1; "
+        "nvcc . $NVCC; says sm_120", WORKS),
     "nvcc with a new compiler": (
         "gpus 9; nvcc . $NVCC; program g/gcc 'cc -U__GNUC__ -D__GNUC__=99'; CC=$PWD/g/gcc",
         "unsupported .*CC="),
     "built without a GPU": (f"gpus 9; nvcc . $NVCC; {LIST}; rm bin/nvcc", WORKS),
-    "neither GPU nor toolkit": ("gpus '' 1; TORCH_CUDA_ARCH_LIST=9.0; \"$@\" |& "
-                                f"grep 'leaves GPUs of 90 to .*: {NO_NVCC}'", WORKS),
-    "no NVML": ("gpus 9 1; nvcc . $NVCC; \"$@\" |& grep sm_90", WORKS),
+    "neither GPU nor toolkit": (
+        f"gpus '' 1; TORCH_CUDA_ARCH_LIST=9.0; says 'leaves GPUs of 90 to .*: {NO_NVCC}'", WORKS),
+    "no NVML": ("gpus 9 1; nvcc . $NVCC; says sm_90", WORKS),
 }
 
 
 @pytest.mark.parametrize("odd", START_UP)
 def test_start_up(odd, cache, tmp_path):
     """What is broken ends in one line of this program that says what and why; the rest works."""
-    script = f'{MACHINE}mkdir bin; {START_UP[odd][0]}\nexec "${{RUN[@]}}" "$@"'
-    options = {"before": ["bash", "-c", script, "bash"], "STUBS": STUBS, "NVCC": FITTING_NVCC}
-    options |= {"TORCH": Path(torch.__file__).parent, "FILE": FILE}
-    process = start("-c", IMPORT, cache=tmp_path, CACHE=cache, **options)
+    commands, pattern = START_UP[odd]
+    script = f'{MACHINE}mkdir bin; {commands}\nexec "${{RUN[@]}}"'
+    given = {"STUBS": STUBS, "NVCC": FITTING_NVCC, "TORCH": Path(torch.__file__).parent}
+    given |= {"FILE": FILE, "CACHE": cache, "before": ["bash", "-c", script, "bash"]}
+    process = start("-c", IMPORT, cache=tmp_path, **given)
     _, err = process.communicate()
     if process.returncode == 77:
         pytest.skip("needs clang, nvcc of PyTorch's CUDA, or the right to make namespaces")
     said = WORKS if process.returncode == 0 else err.splitlines()[-1]
-    assert re.match(f"(RuntimeError: sigmoid_inline: .*)?({START_UP[odd][1]})", said), err
+    assert re.match(f"(RuntimeError: sigmoid_inline: .*)?({pattern})", said), err
     assert all(Path(log).read_text() for log in re.findall("; the whole log: (.*)", err))
 
 
-def test_edited_text_is_built_anew_beside_the_first(execute, monkeypatch):
-    """KernelBench executes it in a bare dict; each edit counts; errors name the line."""
+def test_each_edit_asks_for_a_build_and_an_error_names_the_line(execute, monkeypatch):
+    """KernelBench executes the text in a bare dict."""
     monkeypatch.setattr(torch, "rand", lambda *shape, device: (shape, device))
     names, said = execute(TEXT.replace('"""', '"""\n\n', 1))  # where it stands does not count
     assert said.err == "" and names["get_inputs"]() == [((4096, 393216), "cuda")]
     unbuilt = TEXT.replace("    start, enter =", "    1 / 0; start, enter =")
-    sources = re.findall(r'\w+_SOURCE = _numbered\(r"""', TEXT)
-    for part in ('"-O2 ', *sources):
+    for part in ('"-O2 ', *re.findall(r'\w+_SOURCE = _numbered\(r"""\n', TEXT)):
         with pytest.raises(RuntimeError, match="^sigmoid_inline: division by zero"):
             execute(unbuilt.replace(part, part + " "))
-    edited, said = execute(TEXT.replace(sources[0], sources[0] + " "))
-    leaf = numbers((9999,), "cpu", torch.float32).requires_grad_()
-    assert re.fullmatch(COMPILED, said.err) and equal(edited["sigmoid"](leaf), sigmoid(leaf))
-    with enable(), edited["enable"]():
-        calls, (_, others) = edited["kernel_calls"](), counted(torch.sigmoid, leaf)
-        assert others == 0 and edited["kernel_calls"]() == calls + HAS_CPU_KERNEL
-    wrong = re.sub(r'(_numbered\(r""")', r"\1\n#error wrong", TEXT)
-    lines = [n for n, line in enumerate(wrong.splitlines(), 1) if line == "#error wrong"]
-    with pytest.raises(RuntimeError, match=rf"\.py:{lines[0]}:2: error: #error wrong;") as error:
-        execute(wrong)
-    log = Path(str(error.value).partition("the whole log: ")[2]).read_text()
-    named = set(map(int, re.findall(r"\.py:(\d+):2: error: #error wrong", log)))
-    assert set(lines) - named == {lines[1]}  # KERNEL_SOURCE, which is not compiled without a GPU
+    last = 'CALL_SOURCE = _numbered(r"""\n'
+    line = TEXT.partition(last)[0].count("\n") + 2
+    with pytest.raises(RuntimeError, match=rf"sigmoid_inline\.py:{line}:2: error: #error wrong"):
+        execute(TEXT.replace(last, f"{last}#error wrong\n"))
 
 
 def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, small_tensors):
-    """No __file__, the kernel's sys.argv; what is wrong is an error of one line, never an exit."""
+    """No __file__, the kernel's sys.argv, perhaps no torch.distributed; errors of one line."""
     monkeypatch.setattr(sys, "argv", ["kernel", "-f", "connection.json"])
-    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    monkeypatch.delattr(torch.distributed, "is_initialized")
     cell, said = execute(TEXT, __name__="__main__")
     cases = "256 x 393216, bfloat16", "one eager call, 2^10", "enable(), fwd+bwd half of rows"
     assert "\nRIGHT  " in table(said.out, *cases) and said.err == ""
+    assert cell["main"]("--sweep --device cpu --trials 1".split()) is None  # Jupyter would show it
+    cases = "half of rows", "x[::2]", "one call with out=, 2^0", "enable(), bwd, one scalar"
+    assert "FAILED" not in table(capfd.readouterr().out, *cases)
     monkeypatch.setattr(sys, "argv", [FILE, *SMALL])
-    runpy.run_path(str(FILE), None, "__main__")
+    handler = signal.getsignal(signal.SIGINT)
+    runpy.run_path(str(FILE), None, "__main__")  # as a program may
     assert signal.getsignal(signal.SIGINT) is handler
-    assert cell["main"](SMALL) is None  # of which Jupyter would show more
     if HAS_CPU_KERNEL:
         cell["sigmoid"] = lambda x, right=cell["sigmoid"]: right(x) * 1.02
         with pytest.raises(RuntimeError, match="^sigmoid_inline: an error of .* ulp in float32"):
@@ -931,10 +894,11 @@ def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, smal
 # -- The command line and torchrun -----------------------------------------------------------------
 @pytest.fixture
 def small_tensors(monkeypatch):
-    """torch.rand makes at most 40 elements a dimension, but for what is to be expanded."""
-    least = lambda shape: [min(n, 1 << 14 if 1 in shape else 40) for n in shape]
-    sizes = lambda *shape: least(torch.empty(*shape, device="meta").shape)
-    small = lambda *shape, rand=torch.rand, **options: rand(sizes(*shape), **options)
+    """torch.rand makes at most four rows."""
+    def small(*shape, rand=torch.rand, **options):
+        first, *rest = torch.empty(*shape, device="meta").shape
+        return rand(min(first, 4), *rest, **options)
+
     monkeypatch.setattr(torch, "rand", small)
 
 
@@ -942,9 +906,8 @@ def table(out, *cases):
     """The output: lines of 80 columns at most, a row for each case, one verdict, at the end."""
     assert max(map(len, out.splitlines())) <= 80
     assert len(re.findall(r"^(?:RIGHT  |FAILED: )(?=(?:.+\n)+\Z)", out, re.M)) == 1
-    for case in cases:
-        row = rf"^{re.escape(case)} +(~?\d+\.\d+x|torch) +\d+(\.\d us| GB/s)$"
-        assert re.search(row, out, re.M), case
+    rows = re.findall(r"^(.{35}) +(?:~?\d+\.\d+x|torch) +\d+(?:\.\d us| GB/s)$", out, re.M)
+    assert set(cases) <= {row.strip() for row in rows}, rows
     return out
 
 
@@ -953,28 +916,15 @@ def test_command_shows_only_its_own_lines(cpu, cache, tmp_path):
     """Not that NumPy is missing. That a CPU has no kernel is not a failure, and not a ratio."""
     (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy')")
     own = {"PYTHONPATH": tmp_path, "PYTHONWARNINGS": None, "ATEN_CPU_CAPABILITY": cpu}
-    dtypes = "--dtype float32 float64 bfloat16 float16".split()
-    out, err = run(FILE, *SMALL, *dtypes, cache=cache, **own)
+    out, err = run(FILE, *SMALL, "--dtype", *sigmoid_inline._BOUND_ULP, cache=cache, **own)
     assert re.fullmatch(f"({COMPILED})?", err) and re.match(r"\d+ CPU threads", out)
     without_kernel = 4 if cpu == "default" and not ARM else 1
     assert len(re.findall("^9 x 5003 +torch", table(out, "9 x 5003"), re.M)) == without_kernel
     assert ("SPEED" in out) == (without_kernel == 1)
 
 
-def test_sweep(capfd, monkeypatch, small_tensors):
-    """Sizes, views, gradients and eager calls, also where there is no torch.distributed."""
-    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
-    monkeypatch.delattr(torch.distributed, "is_initialized")
-    assert sigmoid_inline.main("--sweep --device cpu --trials 1".split()) is None
-    out, err = capfd.readouterr()
-    table(out, "x[::2]", "half of rows", "one call with out=, 2^0", "enable(), bwd, one scalar")
-    assert err == "" and "FAILED" not in out
-
-
-BAD = "--sweep --shape 2 3", "--shape 0 5", "--trials 0", "--dtype a", "--device cuda"
-
-
-@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize(
+    "bad", ["--sweep --shape 2 3", "--shape 0 5", "--trials 0", "--dtype a", "--device cuda"])
 def test_bad_arguments_are_refused_in_one_line(bad, capsys, monkeypatch):
     """In Python by a ValueError, on the command line by exit status 2."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -1003,11 +953,9 @@ def test_rounds_alternate_and_a_row_shows_ratio_and_speed(monkeypatch, capsys):
 @pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
 def test_ranks_of_torchrun_share_the_rows(cache, tmp_path):
     """Rank 0 speaks; where the last rank is wrong, its process and torchrun end with status 1."""
-    code = f"""import os, sigmoid_inline as s
-right, factor = s.sigmoid, 1 + 1e-6 * int(os.environ["RANK"])
-s.sigmoid = lambda x: right(x) * factor
-s.main({SMALL})"""
-    (tmp_path / "main.py").write_text(code)
+    (tmp_path / "main.py").write_text(f"""import os, sigmoid_inline as s
+s.sigmoid = lambda x, right=s.sigmoid: right(x) * (1 + 1e-6 * int(os.environ["RANK"]))
+s.main({SMALL})""")
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node=2".split()
     out, _ = run(*torchrun, tmp_path / "main.py", cache=cache, status=1)
     out = re.sub(r".*connected peer.*\n", "", out)  # PyTorch 2.10's gloo speaks too, into lines
@@ -1034,9 +982,9 @@ def test_cuda_source_compiles_without_a_warning_and_waits_before_it_reads(tmp_pa
     known = sorted(map(int, re.findall(r"\d+", listed)))
     sources = (getattr(sigmoid_inline, f"{n}_SOURCE") for n in ("COMMON", "FORMULA", "KERNEL"))
     (tmp_path / "kernels.cu").write_text("".join(sources))
-    options = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (known[0], known[-1])]
-    options += "-std=c++17 -split-compile=0 -Werror=all-warnings -DPYTORCH_CUDA=13.0".split()
-    subprocess.run([NVCC, "-keep", *options, "-c", "kernels.cu"], cwd=tmp_path, check=True)
+    options = "-std=c++17 -split-compile=0 -Werror=all-warnings -DPYTORCH_CUDA=13.0 -c".split()
+    options += [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (known[0], known[-1])]
+    subprocess.run([NVCC, "-keep", *options, "kernels.cu"], cwd=tmp_path, check=True)
     _, *kernels = (tmp_path / f"kernels.compute_{known[-1]}.ptx").read_text().split(".entry")
     assert kernels and all("griddepcontrol.wait" in k.partition("ld.global")[0] for k in kernels)
 
