@@ -119,10 +119,10 @@ class ModelNew(torch.nn.Sigmoid):
     """torch.nn.Sigmoid, at the memory limit. ModelNew() is of exactly that type, not of this class:
     FX, captum, BackPACK and torch.ao look modules up by their type. A class may derive from it."""
 
-    def __new__(cls):
+    def __new__(cls, *args, **options):
         if cls is not ModelNew:
             return super().__new__(cls)
-        module = torch.nn.Sigmoid()
+        module = torch.nn.Sigmoid(*args, **options)
         module.forward = cls._forward
         return module
 
@@ -145,17 +145,13 @@ def enable():
     if _moved:
         raise RuntimeError(f"sigmoid_inline: {_moved}")
     context = contextlib.ExitStack()
-    _library.sigmoid_inline_enable(1)
-    _enabled.add(context)
-    context.callback(_enabled.discard, context)
-    context.callback(_library.sigmoid_inline_enable, -1)
+    context.callback(_library.sigmoid_inline_disable, _library.sigmoid_inline_enable())
     return context
 
 
 def disable():
     """Ends every enable(): PyTorch's own kernels are back."""
-    while _enabled:
-        _enabled.pop().close()
+    _library.sigmoid_inline_disable(-1)
 
 
 def kernel_calls():
@@ -928,6 +924,7 @@ OPERATOR_SOURCE = _numbered(r"""
 #include <ATen/ops/sigmoid_ops.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <c10/util/strides.h>
 #include <torch/library.h>
 
@@ -1075,8 +1072,9 @@ bool are_alike(const Tensor& x, const Tensor& y) {
 // x, or it is x, on the CPU also where that is a view.
 bool takes_out(const Tensor& out, const Tensor& x, const View& view, at::IntArrayRef strides) {
   if (!are_alike(x, out)) return false;
-  if (!out.is_alias_of(x)) return out.strides() == strides;
-  return out.strides() == x.strides() && out.const_data_ptr() == x.const_data_ptr() &&
+  const bool begins_as_x = out.const_data_ptr() == x.const_data_ptr();
+  if (!out.is_alias_of(x) && (view.is_dense() || !begins_as_x)) return out.strides() == strides;
+  return out.strides() == x.strides() && begins_as_x &&
          (view.is_dense() || (x.is_cpu() && !view.has_overlap()));
 }
 
@@ -1110,12 +1108,19 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
 constexpr Key kOurKey = Key::CustomRNGKeyId;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 
+// The key ends with the first kernel that it reaches. Python that runs in the rest of the call, as
+// hooks of saved tensors do, would take PyTorch's generic kernels (CompositeExplicitAutograd) for
+// operators that have kernels of their own: those come before a fall-through.
+void end_key() { c10::impl::tls_set_dispatch_key_included(kOurKey, false); }
+
 Tensor sigmoid_of_call(DispatchKeySet keys, const Tensor& x) {
+  end_key();
   Tensor y = try_sigmoid(x);
   if (!y.defined()) y = at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
   return y;
 }
 Tensor& sigmoid_out_of_call(DispatchKeySet keys, const Tensor& x, Tensor& out) {
+  end_key();
   if (try_sigmoid(x, &out).defined()) return out;
   return at::_ops::sigmoid_out::redispatch(keys & kBelowOurs, x, out);
 }
@@ -1158,7 +1163,6 @@ Library open_library(const char* operators, Key key) {
 // Python's lock is held in all that follows, so that one thread at a time registers. A library that
 // is destroyed takes its kernels back, whoever has registered others in the meantime.
 EXPORT void sigmoid_inline_register(int on) {
-  if (on && our_operator) return;  // the file is executed again
   Silent silent;
   c10::WarningUtils::WarningHandlerGuard guard(&silent);
   our_operator.reset();
@@ -1179,13 +1183,12 @@ EXPORT void sigmoid_inline_register(int on) {
   (library)->impl("sigmoid_backward",                                                         \
                   TORCH_FN(sigmoid_backward_or<at::device::sigmoid_backward>))
 
-int enabled = 0;  // how many enable() are in force
-EXPORT void sigmoid_inline_enable(int more) {
+// How many enable() are in force since the last disable(), of which this counts.
+int enabled = 0, disabled = 0;
+EXPORT int sigmoid_inline_enable() {
   Silent silent;
   c10::WarningUtils::WarningHandlerGuard guard(&silent);
-  enabled += more;
-  if (enabled == 0) on_cpu.reset(), on_gpu.reset();
-  if (enabled != 1 || more < 0) return;
+  if (enabled++ > 0) return disabled;
 #if HAS_CPU
   on_cpu = open_library("aten", Key::CPU);
   TAKE_OVER(on_cpu, cpu);
@@ -1194,6 +1197,13 @@ EXPORT void sigmoid_inline_enable(int more) {
   on_gpu = open_library("aten", Key::CUDA);
   TAKE_OVER(on_gpu, cuda);
 #endif
+  return disabled;
+}
+// Ends the enable() that returned `since`, or all for -1.
+EXPORT void sigmoid_inline_disable(int since) {
+  if (since == -1) enabled = 0, disabled++;
+  if (since == disabled) enabled--;
+  if (enabled == 0) on_cpu.reset(), on_gpu.reset();
 }
 EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 EXPORT int sigmoid_inline_has_cpu() { return HAS_CPU; }
@@ -1251,9 +1261,17 @@ constexpr size_t kArgumentsOffset = size_t(1) << 63;  // PY_VECTORCALL_ARGUMENTS
 
 PyObject *torch_sigmoid, *tensor_sigmoid, *python_body, *tensor_class, *parameter_class;
 
+// Adds our key, but not where a dispatch mode runs Python before the kernel: see end_key().
+struct KeyGuard {
+  std::optional<c10::impl::IncludeDispatchKeyGuard> guard;
+  KeyGuard() {
+    if (!c10::impl::TorchDispatchModeTLS::any_modes_set()) guard.emplace(kOurKey);
+  }
+};
+
 // torch.sigmoid's call, with our key: a built-in function, which is pickled as torch.sigmoid is.
 PyObject* python_call(PyObject*, PyObject* arguments, PyObject* keywords) {
-  const c10::impl::IncludeDispatchKeyGuard guard(kOurKey);
+  const KeyGuard guard;
   return PyObject_Call(torch_sigmoid, arguments, keywords);
 }
 
@@ -1270,7 +1288,7 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
     Py_DecRef(type);
     if (type == tensor_class || type == parameter_class) function = tensor_sigmoid;
   }
-  const c10::impl::IncludeDispatchKeyGuard guard(kOurKey);
+  const KeyGuard guard;
   return PyObject_Vectorcall(function, arguments, nargs, names);
 }
 
@@ -1504,7 +1522,9 @@ def _start(library):
         function.restype = ctypes.py_object
     frame = FunctionType(sigmoid.__code__, globals())
     frame.__kwdefaults__ = sigmoid.__kwdefaults__
-    objects = [torch.sigmoid, torch.Tensor.sigmoid, frame]
+    own = torch._C._VariableFunctionsClass.sigmoid  # also where a program has put ours in its place
+    own = own if hasattr(torch.sigmoid, "__original_fn") else torch.sigmoid
+    objects = [own, torch.Tensor.sigmoid, frame]
     objects += [torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter]
     call = library.sigmoid_inline_start(*map(ctypes.py_object, objects))
     if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
@@ -1513,8 +1533,7 @@ def _start(library):
     return call
 
 
-_library = _call = None
-_enabled, _moved = globals().get("_enabled") or set(), ""  # of a cell that runs again
+_library, _call, _moved = None, None, ""
 if not _IS_MOCKED:
     _library = _load()
     _call = _start(_library)
