@@ -370,7 +370,7 @@ at = lambda name: resolve_name(f"torch.{name}")  # where it has moved, its own r
 make_fx = lambda *args, **options: at("fx.experimental.proxy_tensor:make_fx")(*args, **options)
 traced = lambda f, x, way="real": operators(make_fx(f, tracing_mode=way)(x).graph)
 sharded = lambda f, x, on: (at("distributed.fsdp:fully_shard")(f, mesh=on), x)
-as_dtensor = lambda f, x, on: (f, at("distributed.tensor:DTensor").from_local(x, on))
+as_dtensor = lambda f, x, on: (f[1], at("distributed.tensor:DTensor").from_local(x, on))
 fake_mode = lambda: at("_subclasses:FakeTensorMode")(allow_non_fake_inputs=True)
 
 # The operator that is left in the end is sigmoid of a dense tensor, which the kernel computes.
@@ -863,10 +863,10 @@ def test_each_edit_asks_for_a_build_and_an_error_names_the_line(execute, monkeyp
     for part in ('"-O2 ', *re.findall(r'\w+_SOURCE = _numbered\(r"""\n', TEXT)):
         with pytest.raises(RuntimeError, match="^sigmoid_inline: division by zero"):
             execute(unbuilt.replace(part, part + " "))
-    last = 'CALL_SOURCE = _numbered(r"""\n'
-    line = TEXT.partition(last)[0].count("\n") + 2
+    part = 'FORMULA_SOURCE = _numbered(r"""\n'
+    line = TEXT.partition(part)[0].count("\n") + 2
     with pytest.raises(RuntimeError, match=rf"sigmoid_inline\.py:{line}:2: error: #error wrong"):
-        execute(TEXT.replace(last, f"{last}#error wrong\n"))
+        execute(TEXT.replace(part, part + "#error wrong\n").replace('"-O2', '"-Wfatal-errors'))
 
 
 def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, small_tensors):
