@@ -1447,8 +1447,7 @@ def _build(directory, name, cpu_flags, home, codes, steps):
     steps.remedy = ": pip install setuptools"
     from torch.utils import cpp_extension
 
-    # Since PyTorch 2.13 CXX is quoted as one word, but it may have several. This path is not
-    # quoted.
+    # Since PyTorch 2.13 CXX is quoted as one word but may have several. This path is not quoted.
     enter(patch.object(cpp_extension, "_shell_join", " ".join, create=True))
     enter(patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH)))
     steps.remedy = ": install g++, or set CXX to a compiler of C++17"
