@@ -771,8 +771,7 @@ int cuInit(unsigned flags) { return 0; }
 int cuDeviceGetCount(int *n) { *n = sizeof gpus / sizeof *gpus; return 0; }
 int cuDeviceGetAttribute(int *n, int a, int gpu) { *n = a == 75 ? gpus[gpu] : 0; return 0; }
 """
-MACHINE = r"""set -ea
-RUN=("$@")
+MACHINE = r"""set -ea; RUN=("$@")
 says() { "${RUN[@]}" |& grep "$1"; }
 program() { mkdir -p "${1%/*}"; printf '#!/bin/sh\n%s "$@" %s\n' "$2" "$3" > "$1"; chmod +x "$1"; }
 cxx() { program w/c++ "$1 c++" "$2"; CXX=$PWD/w/c++; }  # what stands before and behind
@@ -802,7 +801,8 @@ sys.modules["torch"] = sys.modules["torch.compiler"] = MagicMock(__version__=2)
 sys.modules["torch"].nn.Sigmoid = object
 import sigmoid_inline; sys.exit(len(sigmoid_inline.sigmoid.__doc__) < 99)"""
 NO_NINJA = 'sys.executable = 6 * "/x"; sys.modules["ninja"] = None'
-ODD = "import fcntl, signal as s; s.signal(17, s.SIG_IGN); fcntl.flock = lambda *_: os.close(-1)"
+ODD = """import fcntl, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+fcntl.flock = lambda *_: (lock for lock in ()).throw(OSError(38, "not implemented"))"""
 # What is odd: the shell commands that make it so, in the cache; a pattern of the last line.
 START_UP = {
     "no compiler, loader's noise": ("CXX=/c++; LD_PRELOAD=/x.so", "not found: install g.."),
