@@ -1362,7 +1362,8 @@ def _explain(step, kind, error, trace):
         # Ninja prints FAILED, the command, and then what the command has printed.
         lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.strip().splitlines()
         counts = re.compile(r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warn|.*in func)|\bsh: ").search
-        line = max(lines or [kind.__name__], key=lambda x: bool(counts(x)) - ("ERROR: ld.so" in x))
+        rank = lambda line: bool(counts(line)) - ("ERROR: ld.so" in line)
+        line = max(filter(str.strip, lines), key=rank, default=kind.__name__)
         raise RuntimeError(f"sigmoid_inline: {line}{step.remedy}") from error if lines[1:] else None
 
 
@@ -1451,7 +1452,6 @@ def _build(directory, name, cpu_flags, home, codes, steps):
     enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", 1))
     steps.remedy = ": pip install setuptools"
     from torch.utils import cpp_extension
-
     # Since PyTorch 2.13 CXX is quoted as one word but may have several. This path is not quoted.
     enter(patch.object(cpp_extension, "_shell_join", " ".join, create=True))
     enter(patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH)))
