@@ -65,6 +65,8 @@ from unittest.mock import patch
 
 if sys.platform != "linux":
     raise RuntimeError("sigmoid_inline: needs Linux")
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    raise RuntimeError("sigmoid_inline: needs Python's global lock, not free threading")
 import fcntl
 
 _path = sys._getframe().f_code.co_filename
