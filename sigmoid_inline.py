@@ -85,6 +85,7 @@ __version__ = "4.0"
 _IS_MOCKED = not isinstance(torch.__version__, str)  # as Sphinx does
 if not _IS_MOCKED and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
     raise RuntimeError("sigmoid_inline: needs PyTorch 2.10 or newer: pip install -U torch")
+
 # ---- What a user calls --------------------------------------------------------------------------
 
 
@@ -888,8 +889,11 @@ struct CpuCall {
     for (int64_t first = begin * kTile; first < last; first += portion) {
       const int64_t numel = std::min(portion, last - first);
       if (call.has_new_pages) populate(call.out + first, numel * sizeof(T));
-      if (!call.is_copied()) call.compute_rows(first, numel);
-      for (int64_t done = 0; call.is_copied() && done < numel; done += kTile)
+      if (!call.is_copied()) {
+        call.compute_rows(first, numel);
+        continue;
+      }
+      for (int64_t done = 0; done < numel; done += kTile)
         call.compute_tile(first + done, std::min(kTile, numel - done));
     }
   }
@@ -1111,7 +1115,7 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
 // sigmoid() adds CustomRNGKeyId to the keys of PyTorch's own call. PyTorch has this key and nobody
 // uses it. Autograd, modes and transforms lie above it and run first; the kernels of the devices
 // lie below it. A recorded call comes here from autograd, which has made its node. Every other
-// operator lets the key fall through.
+// operator lets the key fall through, but for those that end_key() tells of.
 constexpr Key kOurKey = Key::CustomRNGKeyId;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 
@@ -1230,6 +1234,7 @@ EXPORT int sigmoid_inline_has_cpu() { return HAS_CPU; }
 #   at::cpu and at::cuda hold PyTorch's own kernels; ATen/ops/sigmoid_cpu_dispatch.h and its
 #     neighbours; the compiler or the loader says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
+#   TorchDispatchModeTLS knows whether a dispatch mode is active; c10/core/impl/; the compiler.
 #   torch.Tensor's method sigmoid computes torch.sigmoid; tests of what intercepts and records.
 #   torch.sigmoid is a method of torch._C._VariableFunctionsClass; the import raises.
 #   torch.jit.script and Dynamo know the two attributes of sigmoid; torch/jit/_trace.py; scripting
