@@ -26,10 +26,9 @@ The whole idea is to read and write each float32 once, 8 bytes, and to hide the 
       if (i < numel) out[i] = 1 / (1 + expf(-in[i]));
     }
 
-What the rest adds is every layout at that speed, the last bit, and a cheaper call. From top to
-bottom: what a user calls; the kernel; the formula; the CPU's loop; the operator, which PyTorch's
-dispatcher calls; what is assumed of PyTorch and Python; the build. Nothing below that affects
-results: the self-check, the timing and the command line.
+The rest is every layout at that speed, the last bit, and a cheaper call. From top to bottom: what a
+user calls; the kernel; the formula; the CPU's loop; the operator, which PyTorch's dispatcher calls;
+what is assumed of PyTorch and Python; the build. Nothing below that affects results.
 
     row          a run of elements that lie at one distance, as along a matrix's last dimension
     view         the input as the output sees it: dimensions ordered and merged
@@ -39,6 +38,7 @@ results: the self-check, the timing and the command line.
     recorded     autograd makes a node for the call
 """
 
+import _thread
 import argparse
 import contextlib
 import ctypes
@@ -100,23 +100,19 @@ def sigmoid(input, *, out=None):
     the GPU 3) that do not merge; on CPUs without AVX2 or NEON, all. In torch.compile it is
     torch.sigmoid, which Inductor fuses with its neighbours.
     """
-    # From Python 3.12 on a call goes to C and comes here only where Dynamo runs Python's frames.
-    # `_call` is the C function as Python can call it, and None in a process that got a copy of
-    # this.
+    # From Python 3.12 on a call goes to C, and comes here only where Dynamo runs Python's frames.
+    # `_call` is the C function as Python can call it; a process that got a copy of this has none.
     if _call is None or is_dynamo_compiling():
         return _scripted(input, out)
     return _call(input) if out is None else _call(input, out=out)
 
 
 def _scripted(input: torch.Tensor, out: Optional[torch.Tensor] = None) -> torch.Tensor:
-    if out is None:
-        return torch.sigmoid(input)
-    return torch.sigmoid(input, out=out)
+    return torch.sigmoid(input) if out is None else torch.sigmoid(input, out=out)
 
 
 # torch.jit.script refuses keywords with a default. By the attributes that script_if_tracing gives a
-# function it compiles `_scripted` instead. make_fx and FX read the arguments of `__wrapped__`,
-# which has no `out`.
+# function it compiles `_scripted` instead. make_fx and FX read the arguments of `__wrapped__`.
 sigmoid.__script_if_tracing_wrapper, sigmoid.__original_fn = True, _scripted
 _scripted.__name__ = "sigmoid"
 sigmoid.__signature__ = inspect.signature(sigmoid)
@@ -189,7 +185,7 @@ def _numbered(source):
 # 16-bit types and sigmoid(x), and then the kernel or the CPU's loop.
 COMMON_SOURCE = _numbered(r"""
 // A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
-// Before GCC 12 -O2 does not vectorise; with jump threading every second element takes 1.4 times
+// Before GCC 12 -O2 does not vectorise. Jump threading makes every second element take 1.4 times
 // the time.
 #ifndef __CUDACC__
 #pragma GCC optimize("no-fast-math", "vect-cost-model=dynamic", "no-thread-jumps")
@@ -203,41 +199,36 @@ COMMON_SOURCE = _numbered(r"""
 
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
-inline constexpr int kBlock = 128;       // threads; blocks of 256 take 1.3 % longer
-inline constexpr int kWideUnits = 2;     // units a thread of a view, so that more bytes are in
-                                         // flight: 1 takes 8 % longer on an expanded row
+inline constexpr int kBlock = 128;      // threads; blocks of 256 take 1.3 % longer
+inline constexpr int kWideUnits = 2;    // units a thread of a view; 1: 8 % longer on an expanded row
 inline constexpr int kDoubleBlocks = 8;  // resident blocks that float64's registers must allow;
                                          // without this bound 5 % slower in the L2 cache
-inline constexpr int kSector = 32;       // bytes; one word a thread takes 8 % less than four on
-                                         // x[:, :2] of 85, on an H200 19 % more on 6 of 40
+inline constexpr int kSector = 32;      // bytes of memory that are read at once: see is_sparse()
 inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
-inline constexpr int64_t kTile = 2048;      // elements that stay in a CPU's L1 cache
-inline constexpr int64_t kGrain = 16;       // tiles worth one more thread, as in at::TensorIterator
-inline constexpr int64_t kLongRow = 64;     // elements; the CPU copies shorter rows first
-inline constexpr int64_t kNewBytes = 31 << 20;  // malloc maps larger outputs anew for each call
+inline constexpr int64_t kTile = 2048;           // elements that stay in a CPU's L1 cache
+inline constexpr int64_t kGrain = 16;    // tiles worth one more thread, as in at::TensorIterator
+inline constexpr int64_t kLongRow = 64;  // elements; the CPU copies shorter rows first
+inline constexpr int64_t kNewBytes = 31 << 20;         // malloc maps larger outputs anew each time
 inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see populate()
-
-struct Tuning {
-  int units_per_thread, resident_blocks;
-};
 
 // How to load a dense tensor that no cache holds. The memory is busy from kLoadLatency times its
 // bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
 // for 13 blocks on an H100, where 16 fit: 13 are 0.9 % faster than 16, 12 and 14 gain less. It asks
-// for 19 on an H200, where 16 fit. There 15 blocks, two units a thread in 10 to 12 blocks, and a
-// loop of what fits take 3 %, 3 % and 8 % longer (2026-11-28). Never fewer than three quarters of
-// the blocks stay, as the rule was measured on two GPUs. From 1.5 times what fits on, a thread
-// moves two units, as on a B200; from 3 times on four; from 6 times on eight; as long as they take
-// half of a multiprocessor's 65,536 registers. Four and eight are reasoned, not seen: a Rubin asks
-// for eight.
+// for 19 on an H200, where 16 fit: 15 blocks, two units a thread in 10 to 12 blocks, and a loop of
+// what fits take 3 %, 3 % and 8 % longer there. Never fewer than three quarters of the blocks stay,
+// as the rule was measured on two GPUs. From 1.5 times what fits on, a thread moves two units, as
+// on a B200; from 3 times on four; from 6 times on eight; as long as they take half of a
+// multiprocessor's 65,536 registers. Four and eight are reasoned, not seen: a Rubin asks for eight.
+struct Tuning {
+  int units_per_thread, resident_blocks;
+};
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
   const double blocks = kLoadLatency * bytes_per_s / multiprocessors / (kBlock * 16);
   int units = 1;
   while (blocks >= 1.5 * all * units && 2 * units * 4 * threads <= 65536 / 2) units *= 2;
-  if (units > 1) return {units, all};
-  if (blocks < 1) return {1, all};  // the driver does not say how fast the memory is
+  if (units > 1 || blocks < 1) return {units, all};  // 0: the driver hides the memory's clock
   return {1, std::clamp(int(blocks), all - all / 4, all)};
 }
 
@@ -248,9 +239,8 @@ enum class Dtype { kHalf = 5, kFloat = 6, kDouble = 7, kBFloat16 = 15 };  // as 
 inline constexpr int kMaxDims = 8, kMaxGpuDims = 3;
 struct View {
   int64_t numel;
-  int ndim = 1;
-  int64_t sizes[kMaxDims] = {1};    // of one element, until make_view() finds more
-  int64_t strides[kMaxDims] = {1};  // of the input, in elements
+  int ndim = 1;  // of one element, until make_view() finds more
+  int64_t sizes[kMaxDims] = {1}, strides[kMaxDims] = {1};  // strides are the input's, in elements
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
   bool has_overlap() const {  // or may have: its rows do not lie one behind the other
@@ -261,7 +251,8 @@ struct View {
   }
 
   // Whether runs of neighbours are shorter than two thirds of a sector of memory, and no two runs
-  // share one. Then a thread of float32 loads one word, not four: see kSector.
+  // share one. Then a thread of float32 loads one word, not four: 8 % less time on x[:, :2] of 85,
+  // but on an H200 19 % more on 6 of 40, which are no such runs.
   bool is_sparse(int element_bytes) const {
     const bool has_rows = strides[0] == 1;
     const int64_t run = (has_rows ? sizes[0] : 1) * element_bytes;
@@ -274,22 +265,20 @@ struct View {
 // backward, which has `dense` too, the gradient or the output. `dense` and `out` are dense.
 struct Operands {
   void* out;
-  const void *in, *dense = nullptr;
-  bool output_is_view = false;
+  const void *in, *dense;
+  bool output_is_view;
 };
-
 // Launches the kernel on the current GPU; false where there is none for this view or CUDA refuses.
 bool launch_on_gpu(Dtype, const Operands&, const View&, int device, void* stream);
-int current_gpu();
 """)
 
 KERNEL_SOURCE = _numbered(r"""
 #include <cuda.h>
 static_assert(CUDART_VERSION / 1000 == int(PYTORCH_CUDA), "nvcc is not of PyTorch's CUDA");
 
-template <class T, int unit_elements>
-struct alignas(unit_elements * sizeof(T)) Unit {
-  T element[unit_elements];
+template <class T, int count>
+struct alignas(count * sizeof(T)) Unit {
+  T element[count];
 };
 
 // A view for the kernel: the innermost dimension is counted in units, strides are in elements. To
@@ -301,9 +290,8 @@ struct Dims {
 };
 
 // The view's unit of this index, by 2 or 3 dimensions, or `ndim` = 0 where it is dense.
-template <class T, int unit_elements, int ndim>
-INLINE Unit<T, unit_elements> load(const T* in, const Dims& dims, uint32_t index) {
-  using U = Unit<T, unit_elements>;
+template <class U, int ndim, class T>
+INLINE U load(const T* in, const Dims& dims, uint32_t index) {
   if constexpr (ndim > 0) {
 #pragma unroll
     for (int d = 0; d < ndim - 1; d++) {
@@ -316,38 +304,37 @@ INLINE Unit<T, unit_elements> load(const T* in, const Dims& dims, uint32_t index
   return reinterpret_cast<const U*>(in)[index];
 }
 
-// kBackwardOfRepeated: one value, loaded once, serves a whole unit.
-enum class Direction { kForward, kBackward, kBackwardOfRepeated };
-
 // Each thread computes `units_per_thread` units. They lie kBlock apart, so that neighbouring lanes
 // touch neighbouring memory, and all are loaded before the first is used. The `tail` elements after
 // the last unit of a dense tensor, or of one value repeated, take one thread each. For `in` and
-// `dense` see Operands.
+// `dense` see Operands. In the backward of a repeated value, one load of it serves a whole unit.
+enum class Direction { kForward, kBackward, kBackwardOfRepeated };
 template <class T, int unit_bytes, int units_per_thread, int ndim, Direction direction>
 __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
     sigmoid_kernel(T* out, const T* in, const T* dense, bool output_is_view, uint32_t units,
                    uint32_t tail, const __grid_constant__ Dims dims) {
-  constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
   constexpr bool is_forward = direction == Direction::kForward;
   constexpr bool is_repeated = direction == Direction::kBackwardOfRepeated;
+  constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
   constexpr int view_elements = is_repeated ? 1 : unit_elements;
   using U = Unit<T, unit_elements>;
+  using ViewUnit = Unit<T, view_elements>;
   const uint32_t first = blockIdx.x * block_units + threadIdx.x;
   U* const to = reinterpret_cast<U*>(out) + first;
   const U* const other = reinterpret_cast<const U*>(dense) + first;
-  const auto sigmoid_or_backward = [&](T x, T other) {
+  const auto result = [&](T x, T other) {
     if constexpr (is_forward) return sigmoid(x);
     return sigmoid_backward(output_is_view ? other : x, output_is_view ? x : other);
   };
   const auto compute = [&](auto block_is_whole) {
     constexpr bool is_whole = decltype(block_is_whole)::value;
-    Unit<T, view_elements> x[units_per_thread];
+    ViewUnit x[units_per_thread];
     U y[units_per_thread];
 #pragma unroll
     for (int n = 0; n < units_per_thread; n++) {
       const uint32_t unit = first + n * kBlock;
       if (!is_whole && unit >= units) continue;
-      x[n] = load<T, view_elements, ndim>(in, dims, unit);
+      x[n] = load<ViewUnit, ndim>(in, dims, unit);
       if (!is_forward) y[n] = other[n * kBlock];
     }
 #pragma unroll
@@ -355,7 +342,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
       if (!is_whole && first + n * kBlock >= units) continue;
 #pragma unroll
       for (int e = 0; e < unit_elements; e++)
-        y[n].element[e] = sigmoid_or_backward(x[n].element[e % view_elements], y[n].element[e]);
+        y[n].element[e] = result(x[n].element[e % view_elements], y[n].element[e]);
       to[n * kBlock] = y[n];
     }
   };
@@ -369,20 +356,18 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
 #pragma unroll 1
   for (int n = 0; n < units_per_thread && (ndim == 0 || is_repeated); n++) {
     const uint32_t past = first + n * kBlock - units;  // huge (it wraps) below `units`
-    const int64_t element = int64_t(units) * unit_elements + past;
     if (past >= tail) continue;
-    const T x = in[is_repeated ? 0 : element];
-    out[element] = sigmoid_or_backward(x, is_forward ? x : dense[element]);
+    const int64_t element = int64_t(units) * unit_elements + past;
+    out[element] = result(in[is_repeated ? 0 : element], is_forward ? T() : dense[element]);
   }
 }
 
 // What a launch needs to know of a device.
 struct Gpu {
-  int64_t l2_bytes;
-  int64_t wave_bytes;       // that all resident threads load at once, 16 each
-  int units_per_thread;     // of a dense tensor that no cache holds
-  unsigned occupancy_bytes;  // of shared memory, only to limit how many blocks are resident
-  unsigned num_attributes;  // of a launch: 1 where blocks may start early, else 0
+  int64_t l2_bytes, wave_bytes;  // a wave is what all resident threads load at once, 16 each
+  int units_per_thread;              // of a dense tensor that no cache holds
+  unsigned occupancy_bytes;          // of shared memory, only to limit how many blocks are resident
+  unsigned num_attributes;           // of a launch: 1 where blocks may start early, else 0
   decltype(&cuLaunchKernelEx) launch_kernel;
 
   void read(int device) {
@@ -400,29 +385,35 @@ struct Gpu {
     units_per_thread = tuning.units_per_thread;
     const int shared = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / tuning.resident_blocks;
     occupancy_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
-                              ask(cudaDevAttrMaxSharedMemoryPerBlock));
+                               ask(cudaDevAttrMaxSharedMemoryPerBlock));
     if (tuning.resident_blocks == threads / kBlock) occupancy_bytes = 0;
     // PyTorch and drivers for CUDA 12 cannot read the edge that an early start makes in a graph.
     num_attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
-    void** const entry = reinterpret_cast<void**>(&launch_kernel);
     cudaDriverEntryPointQueryResult found;
-    cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", entry, 12000, cudaEnableDefault, &found);
+    cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", reinterpret_cast<void**>(&launch_kernel),
+                                     12000, cudaEnableDefault, &found);
   }
 };
 
 template <class T>
 struct GpuCall {
   static constexpr auto kForward = Direction::kForward, kBackward = Direction::kBackward;
-  T* out;
-  const T *in, *dense;  // see sigmoid_kernel; `dense` is null in the forward
-  bool output_is_view;
+  static constexpr int kElement = sizeof(T), kWord = std::max(kElement, 4);  // bytes
+  const Operands& operands;
   const View& view;
   const Gpu& gpu;
   int device;
-  CUstream stream;
+  void* stream;
 
-  template <int unit_elements, int ndim>
-  Dims make_dims() const {
+  // A call of the driver with a cached handle takes 0.3 to 0.6 us less of the host's time than one
+  // of the runtime. From 9.0 on a block may start before the writes of the grid before are visible,
+  // for which the kernel waits: 0.5 us less a call, 0.4 us less in a graph.
+  template <int unit_bytes, int units_per_thread, int ndim, Direction direction>
+  bool launch(unsigned shared_bytes = 0) {
+    constexpr int unit_elements = unit_bytes / kElement, block_units = kBlock * units_per_thread;
+    // Indices have 32 bits, with room for a last block, and a division takes 31 of them.
+    if (view.numel / unit_elements > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
+    const uint32_t units = view.numel / unit_elements, tail = view.numel % unit_elements;
     Dims dims;
     for (int d = 0; d < ndim; d++) dims.stride[d] = view.strides[d] * (d == 0 ? unit_elements : 1);
     for (int d = 0; d < ndim - 1; d++) {  // nothing is divided by the outermost size
@@ -432,19 +423,6 @@ struct GpuCall {
       dims.magic[d] = (((int64_t(1) << shift) - size) << 32) / size + 1;
       dims.shift[d] = shift;
     }
-    return dims;
-  }
-
-  // A call of the driver with a cached handle takes 0.3 to 0.6 us less of the host's time than one
-  // of the runtime. From 9.0 on a block may start before the writes of the grid before are visible,
-  // for which the kernel waits: 0.5 us less a call, 0.4 us less in a graph.
-  template <int unit_bytes, int units_per_thread, int ndim, Direction direction>
-  bool launch(unsigned shared_bytes) {
-    constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
-    // Indices have 32 bits, with room for a last block, and a division takes 31 of them.
-    if (view.numel / unit_elements > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
-    const uint32_t units = view.numel / unit_elements, tail = view.numel % unit_elements;
-    const Dims dims = make_dims<unit_elements, ndim>();
     static thread_local CUfunction handles[128];  // a c10::DeviceIndex has 8 bits
     const auto kernel = sigmoid_kernel<T, unit_bytes, units_per_thread, ndim, direction>;
     CUfunction& handle = handles[device];
@@ -455,80 +433,70 @@ struct GpuCall {
     CUlaunchAttribute overlap = {CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
     overlap.value.programmaticStreamSerializationAllowed = 1;
     const unsigned grid = (units + tail + block_units - 1) / block_units;
-    const CUlaunchConfig config = {
-        grid, 1, 1, kBlock, 1, 1, shared_bytes, stream, &overlap, gpu.num_attributes};
-    const void* arguments[] = {&out, &in, &dense, &output_is_view, &units, &tail, &dims};
+    const CUlaunchConfig config = {grid, 1, 1, kBlock, 1, 1, shared_bytes, CUstream(stream),
+                                   &overlap, gpu.num_attributes};
+    const void* arguments[] = {&operands.out, &operands.in, &operands.dense,
+                               &operands.output_is_view, &units, &tail, &dims};
     if (!gpu.launch_kernel) return false;
     return !gpu.launch_kernel(&config, handle, const_cast<void**>(arguments), nullptr);
   }
   template <int unit_bytes, int units_per_thread>
   bool launch_by_ndim() {  // one strided dimension is launched as two, the second of size 1
-    if (view.is_dense()) return launch<unit_bytes, units_per_thread, 0, kForward>(0);
-    if (view.ndim <= 2) return launch<unit_bytes, units_per_thread, 2, kForward>(0);
-    return launch<unit_bytes, units_per_thread, kMaxGpuDims, kForward>(0);
+    if (view.is_dense()) return launch<unit_bytes, units_per_thread, 0, kForward>();
+    if (view.ndim <= 2) return launch<unit_bytes, units_per_thread, 2, kForward>();
+    return launch<unit_bytes, units_per_thread, kMaxGpuDims, kForward>();
   }
 
   // The bits of all places, in bytes, where rows start or end: a power of two divides them all
   // where it divides this. What the backward repeats over a whole row is read by the element.
   uint64_t boundaries() const {
-    const bool is_repeated = dense && view.strides[0] == 0;
-    uint64_t places = uintptr_t(out) | uintptr_t(is_repeated ? nullptr : in) | uintptr_t(dense);
+    const bool is_repeated = operands.dense && view.strides[0] == 0;
+    uint64_t places = uintptr_t(operands.out) | uintptr_t(operands.dense);
+    if (!is_repeated) places |= uintptr_t(operands.in);
     if (view.ndim == 1 && (is_repeated || view.strides[0] == 1)) return places;
-    places |= view.sizes[0] * sizeof(T);
+    places |= view.sizes[0] * kElement;
     if (is_repeated) return places;
-    if (view.strides[0] != 1) places |= sizeof(T);
-    for (int d = 1; d < view.ndim; d++) places |= view.strides[d] * sizeof(T);
+    if (view.strides[0] != 1) places |= kElement;
+    for (int d = 1; d < view.ndim; d++) places |= view.strides[d] * kElement;
     return places;
   }
 
   // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. A thread
   // loads 16 bytes. It loads two units of 16 of a view, of a tensor in the L2 cache whose reading
   // is more than half a wave, and where tune() says so.
-  bool launch_by_unit() {
-    constexpr int kElement = sizeof(T), kWord = kElement < 4 ? 4 : kElement;
+  bool launch_forward() {
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
     if constexpr (std::is_same_v<T, float>) {
       if (boundaries % 16 != 0 && view.is_sparse(kWord))
-        return launch<kWord, 1, kMaxGpuDims, kForward>(0);
+        return launch<kWord, 1, kMaxGpuDims, kForward>();
     }
     if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
     const int64_t bytes = 2 * view.numel * kElement;  // read and written; a wave is only read
     const bool in_l2 = bytes <= gpu.l2_bytes;
     const int units = in_l2 ? (bytes > gpu.wave_bytes ? kWideUnits : 1) : gpu.units_per_thread;
     if (units == kWideUnits || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
-    if (units == 4) return launch<16, 4, 0, kForward>(0);
-    if (units == 8) return launch<16, 8, 0, kForward>(0);
+    if (units == 4) return launch<16, 4, 0, kForward>();
+    if (units == 8) return launch<16, 8, 0, kForward>();
     return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.occupancy_bytes);
   }
-
-  bool launch_backward_by_unit() {
-    constexpr int kElement = sizeof(T);
+  bool launch_backward() {
     if (view.strides[0] > 1) return false;  // PyTorch's kernel takes 2 % less for a transpose
-    if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>(0);
-    if (view.is_dense()) return launch<16, kWideUnits, 0, kBackward>(0);
-    if (view.strides[0] != 0) return launch<16, kWideUnits, kMaxGpuDims, kBackward>(0);
-    return launch<16, kWideUnits, kMaxGpuDims, Direction::kBackwardOfRepeated>(0);
+    if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>();
+    if (view.is_dense()) return launch<16, kWideUnits, 0, kBackward>();
+    if (view.strides[0] != 0) return launch<16, kWideUnits, kMaxGpuDims, kBackward>();
+    return launch<16, kWideUnits, kMaxGpuDims, Direction::kBackwardOfRepeated>();
   }
 };
 
 bool launch_on_gpu(Dtype dtype, const Operands& operands, const View& view, int device,
                    void* stream) {
   static thread_local Gpu gpus[128];  // of each thread, so that nothing is locked
-  Gpu& gpu = gpus[device];
-  if (gpu.wave_bytes == 0) gpu.read(device);  // once
+  if (gpus[device].wave_bytes == 0) gpus[device].read(device);  // once
   return with_type(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    GpuCall<T> call = {static_cast<T*>(operands.out), static_cast<const T*>(operands.in),
-                       static_cast<const T*>(operands.dense), operands.output_is_view, view, gpu,
-                       device, CUstream(stream)};
-    return call.dense ? call.launch_backward_by_unit() : call.launch_by_unit();
+    GpuCall<decltype(zero)> call = {operands, view, gpus[device], device, stream};
+    return operands.dense ? call.launch_backward() : call.launch_forward();
   });
-}
-int current_gpu() {
-  int device = -1;
-  cudaGetDevice(&device);
-  return device;
 }
 """)
 
@@ -940,7 +908,6 @@ OPERATOR_SOURCE = _numbered(r"""
 #include <torch/library.h>
 
 #include <atomic>
-#include <thread>
 
 using at::Tensor;
 using c10::DispatchKeySet;
@@ -953,72 +920,62 @@ static_assert(int(Dtype::kHalf) == int(at::kHalf) && int(Dtype::kFloat) == int(a
 #define EXPORT extern "C" __attribute__((visibility("default")))
 std::atomic<int64_t> kernel_calls;
 
-// Whether `x` is a dense tensor of a device and nothing else: all that is special about a tensor
-// has a key of its own, such as names, a negative view, a subclass, and sizes that are symbols.
-bool is_dense_on(Key device, const Tensor& x) {
-  const DispatchKeySet keys = x.key_set();
-  const DispatchKeySet plain({device, Key::AutocastCPU, Key::AutocastCUDA, Key::ADInplaceOrView,
-                              Key::AutogradFunctionality});
-  return keys.has_all(DispatchKeySet(device)) && (keys.raw_repr() & ~plain.raw_repr()) == 0;
-}
-
-// Whether a kernel may take `x`, by its kind and type; its layout may still refuse. Half is not in
-// the list of types here, since only the GPU's part of this file is compiled with it.
+// Whether a kernel may take `x`, by its kind and type; its layout may still refuse. All that is
+// special about a tensor has a key of its own, such as names, a negative view, a subclass, and
+// sizes that are symbols. Half is tested here, as only the GPU's part of this file knows it.
 bool has_kernel(const Tensor& x) {
-  const bool on_gpu = HAS_CUDA && is_dense_on(Key::CUDA, x);
-  if (!on_gpu && !(HAS_CPU && is_dense_on(Key::CPU, x))) return false;
+  const bool on_gpu = x.key_set().has_backend(c10::BackendComponent::CUDABit);
+  const DispatchKeySet plain({on_gpu ? Key::CUDA : Key::CPU, Key::AutocastCPU, Key::AutocastCUDA,
+                              Key::ADInplaceOrView, Key::AutogradFunctionality});
+  if ((x.key_set().raw_repr() & ~plain.raw_repr()) || !(on_gpu ? HAS_CUDA : HAS_CPU)) return false;
   const Dtype dtype = Dtype(x.scalar_type());
   const bool is_known = with_type(dtype, [](auto) { return true; });
   return (is_known || (on_gpu && dtype == Dtype::kHalf)) && x.numel() > 0;
+}
+bool are_alike(const Tensor& x, const Tensor& y) {
+  return has_kernel(y) && x.device() == y.device() && x.scalar_type() == y.scalar_type() &&
+         x.sizes() == y.sizes();
 }
 
 // The strides that at::TensorIterator gives a new output of `x` and `y`, which have the same sizes:
 // contiguous or channels-last where both are that, else those of both, else dense in the order of
 // the strides of `x`. The strides of `y` order dimensions that those of `x` do not.
 at::DimVector output_strides(const Tensor& x, const Tensor& y) {
-  const auto sizes = x.sizes();
-  if (x.is_contiguous() && y.is_contiguous()) return c10::contiguous_strides(sizes);
+  const auto sizes = x.sizes(), a = x.strides(), b = y.strides();
   constexpr auto kChannelsLast = at::MemoryFormat::ChannelsLast;
+  if (x.is_contiguous() && y.is_contiguous()) return c10::contiguous_strides(sizes);
   if (x.is_contiguous(kChannelsLast) && y.is_contiguous(kChannelsLast))
     return at::DimVector(c10::get_channels_last_strides_2d(sizes));
-  if (x.is_non_overlapping_and_dense() && y.is_non_overlapping_and_dense() &&
-      x.strides() == y.strides())
-    return at::DimVector(x.strides());
-  const auto is_outside = [&](int64_t a, int64_t b) {  // 1: a is outside of b; -1: inside
-    for (const auto strides : {x.strides(), y.strides()}) {
-      if (strides[a] == 0 || strides[b] == 0) continue;
-      if (strides[a] != strides[b]) return strides[a] > strides[b] ? 1 : -1;
-      if (sizes[a] > sizes[b]) return 1;
+  if (x.is_non_overlapping_and_dense() && a == b) return at::DimVector(a);
+  const auto is_outside = [&](int64_t i, int64_t j) {  // 1: i is outside of j; -1: inside
+    for (const auto strides : {a, b}) {
+      if (strides[i] == 0 || strides[j] == 0) continue;
+      if (strides[i] != strides[j]) return strides[i] > strides[j] ? 1 : -1;
+      if (sizes[i] > sizes[j]) return 1;
     }
     return 0;
   };
-  at::DimVector order(sizes.size()), strides(sizes.size());  // from the innermost dimension
-  for (int64_t n = 0; n < x.dim(); n++) {
-    order[n] = x.dim() - 1 - n;
-    for (int64_t at = n, below = n - 1; below >= 0; below--) {
+  at::DimVector order, strides(sizes.size());  // from the innermost dimension
+  for (int64_t d = x.dim() - 1; d >= 0; d--) {
+    order.push_back(d);
+    for (int64_t at = order.size() - 1, below = at - 1; below >= 0; below--) {
       const int found = is_outside(order[below], order[at]);
       if (found < 0) break;
       if (found > 0) std::swap(order[below], order[at]), at = below;
     }
   }
   int64_t stride = 1;
-  for (const int64_t d : order) {
-    strides[d] = stride;
-    stride *= sizes[d];
-  }
+  for (const int64_t d : order) strides[d] = stride, stride *= sizes[d];
   return strides;
 }
 
 // The layout of `x` as an output of these strides sees it: false where too many dimensions remain.
 bool make_view(View& view, const Tensor& x, const at::DimVector& out_strides) {
-  view.numel = x.numel();
   const auto sizes = x.sizes(), strides = x.strides();
-  if (strides == at::IntArrayRef(out_strides)) {
-    view.sizes[0] = view.numel;
-    return true;
-  }
-  const int most_dims = x.is_cuda() ? kMaxGpuDims : kMaxDims;
-  c10::SmallVector<int64_t, kMaxDims> order;  // from the output's innermost dimension
+  view.numel = view.sizes[0] = x.numel();
+  if (strides == at::IntArrayRef(out_strides)) return true;
+  view.sizes[0] = 1;
+  at::DimVector order;  // from the output's innermost dimension
   for (int64_t d = 0; d < x.dim(); d++) {
     if (sizes[d] != 1) order.push_back(d);
   }
@@ -1031,78 +988,64 @@ bool make_view(View& view, const Tensor& x, const at::DimVector& out_strides) {
       continue;
     }
     if (view.sizes[last] != 1) last = view.ndim++;  // else the first takes its place
-    if (last == most_dims) return false;
+    if (last == (x.is_cuda() ? kMaxGpuDims : kMaxDims)) return false;
     view.sizes[last] = sizes[d];
     view.strides[last] = strides[d];
   }
   return true;
 }
 
-// New memory for a result, from where PyTorch's kernels get it: at::empty_strided costs 0.6 to
-// 0.9 us more, and fills it in deterministic mode.
-Tensor new_output(const Tensor& x, const at::DimVector& strides) {
-#if HAS_CUDA
-  if (x.is_cuda()) {
-    return Tensor(at::detail::empty_strided_cuda(x.sizes(), strides, x.scalar_type(), x.device()));
-  }
-#endif
-  return Tensor(at::detail::empty_strided_cpu(x.sizes(), strides, x.scalar_type()));
-}
-
 // Runs the kernel on the data of `in` and `dense`, into `out` or a new tensor; undefined where no
-// kernel runs.
+// kernel runs. New memory is from where PyTorch's kernels get it: at::empty_strided costs 0.6 to
+// 0.9 us more, and fills it in deterministic mode.
 Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool output_is_view,
                   const Tensor* out, const at::DimVector& strides) {
-  Tensor y = out ? *out : new_output(in, strides);
+  const auto dtype = in.scalar_type();
+  Tensor y;
+  if (out) y = *out;
+  else if (in.is_cpu()) y = Tensor(at::detail::empty_strided_cpu(in.sizes(), strides, dtype));
+#if HAS_CUDA
+  else y = Tensor(at::detail::empty_strided_cuda(in.sizes(), strides, dtype, in.device()));
+#endif
   void* const result = y.mutable_data_ptr();  // first, as it may move the data, and `in` may be y
   const Operands operands = {result, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
                              output_is_view};
-  const Dtype dtype = Dtype(in.scalar_type());
   bool is_done = false;
-  if (in.is_cpu()) is_done = compute_on_cpu(dtype, operands, view, !out);
+  if (in.is_cpu()) is_done = compute_on_cpu(Dtype(dtype), operands, view, !out);
 #if HAS_CUDA
   if (in.is_cuda()) {
-    c10::OptionalDeviceGuard guard;  // asked for only on another GPU: it takes 0.1 us
-    if (current_gpu() != in.get_device()) guard.reset_device(in.device());
+    c10::OptionalDeviceGuard guard;  // set only for another GPU: it takes 0.1 us
+    if (c10::impl::VirtualGuardImpl(at::kCUDA).getDevice() != in.device())
+      guard.reset_device(in.device());
     void* stream = nullptr;
     is_done = !aoti_torch_get_current_cuda_stream(in.get_device(), &stream) &&
-              launch_on_gpu(dtype, operands, view, in.get_device(), stream);
+              launch_on_gpu(Dtype(dtype), operands, view, in.get_device(), stream);
   }
 #endif
   kernel_calls.fetch_add(is_done, std::memory_order_relaxed);
-  if (!is_done) y.reset();
-  return y;
-}
-
-bool are_alike(const Tensor& x, const Tensor& y) {
-  return has_kernel(x) && has_kernel(y) && x.device() == y.device() &&
-         x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes();
-}
-
-// Whether the kernel may write to `out`: it is as a new result would be and shares no memory with
-// x, or it is x, on the CPU also where that is a view.
-bool takes_out(const Tensor& out, const Tensor& x, const View& view, at::IntArrayRef strides) {
-  if (!are_alike(x, out)) return false;
-  const bool begins_as_x = out.const_data_ptr() == x.const_data_ptr();
-  if (!out.is_alias_of(x) && (view.is_dense() || !begins_as_x)) return out.strides() == strides;
-  return out.strides() == x.strides() && begins_as_x &&
-         (view.is_dense() || (x.is_cpu() && !view.has_overlap()));
+  return is_done ? std::move(y) : Tensor();
 }
 
 // sigmoid(x), in `out` where that is given; undefined where PyTorch's kernel has to take the call.
 Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   View view;
-  if (!has_kernel(x)) return {};
+  if (!has_kernel(x) || (out && !are_alike(x, *out))) return {};
   const auto strides = output_strides(x, x);
   if (!make_view(view, x, strides)) return {};
-  if (out && !takes_out(*out, x, view, strides)) return {};
+  if (out) {  // as a new result would be, in memory of its own; or x itself, on a CPU also a view
+    const bool begins_as_x = out->const_data_ptr() == x.const_data_ptr();
+    const bool is_apart = !out->is_alias_of(x) && (view.is_dense() || !begins_as_x);
+    const bool is_x = begins_as_x && (view.is_dense() || (x.is_cpu() && !view.has_overlap()));
+    if (!is_apart && !is_x) return {};
+    if (out->strides() != (is_apart ? at::IntArrayRef(strides) : x.strides())) return {};
+  }
   return run_kernel(view, x, nullptr, false, out, strides);
 }
 
 // grad * (1 - output) * output, with PyTorch's bits; one of them may be a view.
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   View of_grad, of_output;
-  if (!are_alike(grad, output)) return {};
+  if (!has_kernel(grad) || !are_alike(grad, output)) return {};
   const auto strides = output_strides(grad, output);
   if (!make_view(of_grad, grad, strides) || !make_view(of_output, output, strides)) return {};
   if (of_output.is_dense()) return run_kernel(of_grad, grad, &output, false, nullptr, strides);
@@ -1110,25 +1053,22 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   return {};
 }
 
-// ---- For sigmoid(): a spare key -----------------------------------------------------------------
-
-// sigmoid() adds CustomRNGKeyId to the keys of PyTorch's own call. PyTorch has this key and nobody
-// uses it. Autograd, modes and transforms lie above it and run first; the kernels of the devices
-// lie below it. A recorded call comes here from autograd, which has made its node. Every other
-// operator lets the key fall through, but for those that end_key() tells of.
+// For sigmoid(): a spare key. sigmoid() adds CustomRNGKeyId to the keys of PyTorch's own call.
+// PyTorch has this key and nobody uses it. Autograd, modes and transforms lie above it and run
+// first; the kernels of the devices lie below it. A recorded call comes here from autograd, which
+// has made its node. Every other operator lets the key fall through.
 constexpr Key kOurKey = Key::CustomRNGKeyId;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 
-// The key ends with the first kernel that it reaches. Python that runs in the rest of the call, as
-// hooks of saved tensors do, would take PyTorch's generic kernels (CompositeExplicitAutograd) for
-// operators that have kernels of their own: those come before a fall-through.
+// But PyTorch's generic kernels (CompositeExplicitAutograd) come before a fall-through, and Python
+// that runs in the rest of the call, as hooks of saved tensors do, would take them for operators
+// that have kernels of their own. So the key ends with the first kernel that it reaches.
 void end_key() { c10::impl::tls_set_dispatch_key_included(kOurKey, false); }
 
 Tensor sigmoid_of_call(DispatchKeySet keys, const Tensor& x) {
   end_key();
   Tensor y = try_sigmoid(x);
-  if (!y.defined()) y = at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
-  return y;
+  return y.defined() ? std::move(y) : at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
 }
 Tensor& sigmoid_out_of_call(DispatchKeySet keys, const Tensor& x, Tensor& out) {
   end_key();
@@ -1136,13 +1076,11 @@ Tensor& sigmoid_out_of_call(DispatchKeySet keys, const Tensor& x, Tensor& out) {
   return at::_ops::sigmoid_out::redispatch(keys & kBelowOurs, x, out);
 }
 
-// ---- For enable(): PyTorch's keys ---------------------------------------------------------------
-
+// For enable(): the keys of the CPU and of CUDA, where `own` is PyTorch's own kernel.
 template <auto own>
 Tensor sigmoid_or(const Tensor& x) {
   Tensor y = try_sigmoid(x);
-  if (!y.defined()) y = own(x);
-  return y;
+  return y.defined() ? std::move(y) : own(x);
 }
 template <auto own>
 Tensor& sigmoid_out_or(const Tensor& x, Tensor& out) {
@@ -1155,58 +1093,50 @@ Tensor& sigmoid_in_place_or(Tensor& x) {
 template <auto own>
 Tensor sigmoid_backward_or(const Tensor& grad, const Tensor& output) {
   Tensor grad_input = try_sigmoid_backward(grad, output);
-  if (!grad_input.defined()) grad_input = own(grad, output);
-  return grad_input;
+  return grad_input.defined() ? std::move(grad_input) : own(grad, output);
 }
 
-// PyTorch warns where a kernel takes the place of another. That is what is wanted here.
+// PyTorch warns where a kernel takes the place of another, which is what is wanted here.
 struct Silent : c10::WarningHandler {
+  c10::WarningUtils::WarningHandlerGuard guard{this};
   void process(const c10::Warning&) override {}
 };
 
-using Library = std::unique_ptr<torch::Library>;
-Library all_operators, our_operator, on_cpu, on_gpu;
-
-Library open_library(const char* operators, Key key) {
-  return std::make_unique<torch::Library>(torch::Library::IMPL, operators, key, __FILE__, __LINE__);
+// Registrations. Python's lock is held in all that follows, so that one thread at a time registers.
+// A library that is destroyed takes its kernels back, whoever has registered others meanwhile.
+std::optional<torch::Library> all_operators, our_operator, on_cpu, on_gpu;
+torch::Library& open_library(std::optional<torch::Library>& library, const char* operators,
+                             Key key) {
+  return library.emplace(torch::Library::IMPL, operators, key, __FILE__, __LINE__);
 }
-
-// Python's lock is held in all that follows, so that one thread at a time registers. A library that
-// is destroyed takes its kernels back, whoever has registered others in the meantime.
 EXPORT void sigmoid_inline_register(int on) {
-  Silent silent;
-  c10::WarningUtils::WarningHandlerGuard guard(&silent);
+  const Silent silent;
   our_operator.reset();
   if (!on) return;
-  if (!c10::Dispatcher::singleton().hasBackendFallbackForDispatchKey(kOurKey)) {
-    all_operators = open_library("_", kOurKey);  // once in a process, whatever copy comes first
-    all_operators->fallback(torch::CppFunction::makeFallthrough());
-  }
-  our_operator = open_library("aten", kOurKey);
-  our_operator->impl("sigmoid", TORCH_FN(sigmoid_of_call));
-  our_operator->impl("sigmoid.out", TORCH_FN(sigmoid_out_of_call));
+  // The fall-through is registered once in a process, by whatever copy of this file comes first.
+  if (!c10::Dispatcher::singleton().hasBackendFallbackForDispatchKey(kOurKey))
+    open_library(all_operators, "_", kOurKey).fallback(torch::CppFunction::makeFallthrough());
+  open_library(our_operator, "aten", kOurKey)
+      .impl("sigmoid", TORCH_FN(sigmoid_of_call))
+      .impl("sigmoid.out", TORCH_FN(sigmoid_out_of_call));
 }
-
-#define TAKE_OVER(library, device)                                                            \
-  (library)->impl("sigmoid", TORCH_FN(sigmoid_or<at::device::sigmoid>));                      \
-  (library)->impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::device::sigmoid_outf>));         \
-  (library)->impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::device::sigmoid_>));           \
-  (library)->impl("sigmoid_backward",                                                         \
-                  TORCH_FN(sigmoid_backward_or<at::device::sigmoid_backward>))
+#define TAKE_OVER(library, key, device)                                         \
+  open_library(library, "aten", key)                                                    \
+      .impl("sigmoid", TORCH_FN(sigmoid_or<at::device::sigmoid>))               \
+      .impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::device::sigmoid_outf>))  \
+      .impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::device::sigmoid_>))    \
+      .impl("sigmoid_backward", TORCH_FN(sigmoid_backward_or<at::device::sigmoid_backward>))
 
 // How many enable() are in force since the last disable(), of which this counts.
 int enabled = 0, disabled = 0;
 EXPORT int sigmoid_inline_enable() {
-  Silent silent;
-  c10::WarningUtils::WarningHandlerGuard guard(&silent);
+  const Silent silent;
   if (enabled++ > 0) return disabled;
 #if HAS_CPU
-  on_cpu = open_library("aten", Key::CPU);
-  TAKE_OVER(on_cpu, cpu);
+  TAKE_OVER(on_cpu, Key::CPU, cpu);
 #endif
 #if HAS_CUDA
-  on_gpu = open_library("aten", Key::CUDA);
-  TAKE_OVER(on_gpu, cuda);
+  TAKE_OVER(on_gpu, Key::CUDA, cuda);
 #endif
   return disabled;
 }
@@ -1229,16 +1159,14 @@ EXPORT int sigmoid_inline_has_cpu() { return HAS_CPU; }
 #   A kernel that TORCH_FN registers may be taken back beside running calls; torch/library.h; a test
 #     that switches while threads call.
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
-#   empty_strided_cpu and _cuda allocate as PyTorch's kernels do; ATen/EmptyTensor.h and
-#     ATen/cuda/EmptyTensor.h; the compiler or the loader says so.
-#   at::cpu and at::cuda hold PyTorch's own kernels; ATen/ops/sigmoid_cpu_dispatch.h and its
-#     neighbours; the compiler or the loader says so.
+#   empty_strided_cpu and _cuda allocate as PyTorch's kernels do (ATen/EmptyTensor.h and
+#     ATen/cuda/EmptyTensor.h), at::cpu and at::cuda hold those (ATen/ops/sigmoid_cpu_dispatch.h
+#     and its neighbours), and TorchDispatchModeTLS knows of modes (c10/core/impl/); the compiler or
+#     the loader says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
-#   TorchDispatchModeTLS knows whether a dispatch mode is active; c10/core/impl/; the compiler.
 #   torch.Tensor's method sigmoid computes torch.sigmoid; tests of what intercepts and records.
 #   torch.sigmoid is a method of torch._C._VariableFunctionsClass; the import raises.
-#   torch.jit.script and Dynamo know the two attributes of sigmoid; torch/jit/_trace.py; scripting
-#     raises.
+#   torch.jit.script knows two attributes of sigmoid; torch/jit/_trace.py; scripting raises.
 #   From Python 3.12 on PyFunction_SetVectorcall is documented; without it the Python body runs.
 #   Dynamo replaces the interpreter's frame evaluation (PEP 523), which Python's documentation of
 #     _PyInterpreterState_GetEvalFrameFunc describes; torch.compile(sigmoid) finds no frame.
@@ -1255,35 +1183,26 @@ struct PyMethodDef {
 };
 PyObject* PyCFunction_NewEx(PyMethodDef*, PyObject* self, PyObject* module);
 PyObject* PyObject_Call(PyObject*, PyObject* arguments, PyObject* keywords);
-PyObject* PyObject_CallNoArgs(PyObject*);
 PyObject* PyObject_Type(PyObject*);
-struct _ts* PyEval_SaveThread();
-void PyEval_RestoreThread(struct _ts*);
-int PyGILState_Ensure();
-void PyGILState_Release(int);
+void Py_DecRef(PyObject*);
 struct _is* PyInterpreterState_Get();
 PyObject* _PyEval_EvalFrameDefault(struct _ts*, struct _PyInterpreterFrame*, int);
 decltype(&_PyEval_EvalFrameDefault) _PyInterpreterState_GetEvalFrameFunc(struct _is*);
-PyObject* Py_NewRef(PyObject*);
-void Py_DecRef(PyObject*);
 __attribute__((weak))  // Python 3.10 has none, and never calls it
 PyObject* PyObject_Vectorcall(PyObject*, PyObject* const*, size_t nargs, PyObject* names);
 }
 constexpr size_t kArgumentsOffset = size_t(1) << 63;  // PY_VECTORCALL_ARGUMENTS_OFFSET
-
 PyObject *torch_sigmoid, *tensor_sigmoid, *python_body, *tensor_class, *parameter_class;
 
-// Adds our key, but not where a dispatch mode runs Python before the kernel: see end_key().
-struct KeyGuard {
-  std::optional<c10::impl::IncludeDispatchKeyGuard> guard;
-  KeyGuard() {
-    if (!c10::impl::TorchDispatchModeTLS::any_modes_set()) guard.emplace(kOurKey);
-  }
-};
+// Our key, but none where a dispatch mode runs Python before the kernel: see end_key().
+DispatchKeySet added_keys() {
+  const bool has_mode = c10::impl::TorchDispatchModeTLS::any_modes_set();
+  return has_mode ? DispatchKeySet() : DispatchKeySet(kOurKey);
+}
 
 // torch.sigmoid's call, with our key: a built-in function, which is pickled as torch.sigmoid is.
 PyObject* python_call(PyObject*, PyObject* arguments, PyObject* keywords) {
-  const KeyGuard guard;
+  const c10::impl::IncludeDispatchKeyGuard guard(added_keys());
   return PyObject_Call(torch_sigmoid, arguments, keywords);
 }
 
@@ -1300,33 +1219,19 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
     Py_DecRef(type);
     if (type == tensor_class || type == parameter_class) function = tensor_sigmoid;
   }
-  const KeyGuard guard;
+  const c10::impl::IncludeDispatchKeyGuard guard(added_keys());
   return PyObject_Vectorcall(function, arguments, nargs, names);
 }
 
 // Registers the kernel and returns the built-in function, a method of `self` as torch.sigmoid is.
+// Python keeps the objects.
 EXPORT PyObject* sigmoid_inline_start(PyObject* function, PyObject* method, PyObject* body,
                                       PyObject* self, PyObject* tensor, PyObject* parameter) {
-  torch_sigmoid = Py_NewRef(function), tensor_sigmoid = Py_NewRef(method);
-  python_body = Py_NewRef(body);
-  tensor_class = Py_NewRef(tensor), parameter_class = Py_NewRef(parameter);
+  torch_sigmoid = function, tensor_sigmoid = method, python_body = body;
+  tensor_class = tensor, parameter_class = parameter;
   sigmoid_inline_register(1);
   static PyMethodDef definition = {"sigmoid", python_call, 3 /* VARARGS and KEYWORDS */, nullptr};
   return PyCFunction_NewEx(&definition, self, nullptr);
-}
-
-// Calls a Python function in a thread of its own, so that no mode, hook, compiler or profiler of
-// the thread that imports takes part. The function raises nothing.
-EXPORT PyObject* sigmoid_inline_call_apart(PyObject* function) {
-  PyObject* result = nullptr;
-  struct _ts* const state = PyEval_SaveThread();
-  std::thread([&] {
-    const int taken = PyGILState_Ensure();
-    result = PyObject_CallNoArgs(function);
-    PyGILState_Release(taken);
-  }).join();
-  PyEval_RestoreThread(state);
-  return result;
 }
 """)
 
@@ -1344,6 +1249,16 @@ def _probe():
             return "calls do not reach the kernel"
         return ""
     return "a call raises an error"
+
+
+def _apart(function):
+    """Its result in a thread of its own, so that no mode, hook or compiler of this one takes part.
+    It raises nothing."""
+    results, done = [], _thread.allocate_lock()
+    done.acquire()
+    _thread.start_new_thread(lambda: (results.append(function()), done.release()), ())
+    done.acquire()
+    return results[0]
 
 
 # ---- The build: a library per sources, flags, versions and GPUs, compiled once, then loaded ------
@@ -1529,14 +1444,15 @@ def _load():
 def _start(library):
     """Lets the calls of `sigmoid` go to the library, and returns its built-in function."""
     library.sigmoid_inline_calls.restype = ctypes.c_int64
-    for function in (library.sigmoid_inline_start, library.sigmoid_inline_call_apart):
-        function.restype = ctypes.py_object
+    library.sigmoid_inline_start.restype = ctypes.py_object
     frame = FunctionType(sigmoid.__code__, globals())
     frame.__kwdefaults__ = sigmoid.__kwdefaults__
     own = torch._C._VariableFunctionsClass.sigmoid  # also where a program has put ours in its place
     own = own if hasattr(torch.sigmoid, "__original_fn") else torch.sigmoid
     objects = [own, torch.Tensor.sigmoid, frame]
     objects += [torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter]
+    for kept in map(ctypes.py_object, objects):
+        ctypes.pythonapi.Py_IncRef(kept)
     call = library.sigmoid_inline_start(*map(ctypes.py_object, objects))
     if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
         vectorcall = ctypes.cast(library.sigmoid_inline_vectorcall, ctypes.c_void_p)
@@ -1548,7 +1464,7 @@ _library, _call, _moved = None, None, ""
 if not _IS_MOCKED:
     _library = _load()
     _call = _start(_library)
-    _moved = _library.sigmoid_inline_call_apart(ctypes.py_object(_probe))
+    _moved = _apart(_probe)
 if _moved:
     _library.sigmoid_inline_register(0)  # without the kernel the key lets sigmoid fall through
     _moved = f"PyTorch {torch.__version__} has moved: {_moved}; sigmoid is torch.sigmoid now"
