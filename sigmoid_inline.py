@@ -200,7 +200,7 @@ COMMON_SOURCE = _numbered(r"""
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
 inline constexpr int kBlock = 128;      // threads; blocks of 256 take 1.3 % longer
-inline constexpr int kWideUnits = 2;    // units a thread of a view; 1: 8 % longer on an expanded row
+inline constexpr int kWideUnits = 2;    // units a thread of a view; 1: 8 % longer (expanded row)
 inline constexpr int kDoubleBlocks = 8;  // resident blocks that float64's registers must allow;
                                          // without this bound 5 % slower in the L2 cache
 inline constexpr int kSector = 32;      // bytes of memory that are read at once: see is_sparse()
@@ -937,16 +937,20 @@ bool are_alike(const Tensor& x, const Tensor& y) {
          x.sizes() == y.sizes();
 }
 
-// The strides that at::TensorIterator gives a new output of `x` and `y`, which have the same sizes:
-// contiguous or channels-last where both are that, else those of both, else dense in the order of
-// the strides of `x`. The strides of `y` order dimensions that those of `x` do not.
-at::DimVector output_strides(const Tensor& x, const Tensor& y) {
+// A new output of `x` and `y`, which have the same sizes, with the strides that at::TensorIterator
+// gives it: contiguous or channels-last where both are that, else those of both, and in all these
+// cases both lie as the output does. Else it is dense in the order of the strides of `x`. The
+// strides of `y` order dimensions that those of `x` do not.
+struct Layout {
+  at::DimVector strides, order;  // the dimensions from the innermost on, where inputs lie otherwise
+};
+Layout output_layout(const Tensor& x, const Tensor& y) {
   const auto sizes = x.sizes(), a = x.strides(), b = y.strides();
   constexpr auto kChannelsLast = at::MemoryFormat::ChannelsLast;
-  if (x.is_contiguous() && y.is_contiguous()) return c10::contiguous_strides(sizes);
+  if (x.is_contiguous() && y.is_contiguous()) return {c10::contiguous_strides(sizes), {}};
   if (x.is_contiguous(kChannelsLast) && y.is_contiguous(kChannelsLast))
-    return at::DimVector(c10::get_channels_last_strides_2d(sizes));
-  if (x.is_non_overlapping_and_dense() && a == b) return at::DimVector(a);
+    return {at::DimVector(c10::get_channels_last_strides_2d(sizes)), {}};
+  if (x.is_non_overlapping_and_dense() && a == b) return {at::DimVector(a), {}};
   const auto is_outside = [&](int64_t i, int64_t j) {  // 1: i is outside of j; -1: inside
     for (const auto strides : {a, b}) {
       if (strides[i] == 0 || strides[j] == 0) continue;
@@ -955,34 +959,28 @@ at::DimVector output_strides(const Tensor& x, const Tensor& y) {
     }
     return 0;
   };
-  at::DimVector order, strides(sizes.size());  // from the innermost dimension
+  Layout layout = {at::DimVector(sizes.size()), {}};
   for (int64_t d = x.dim() - 1; d >= 0; d--) {
-    order.push_back(d);
-    for (int64_t at = order.size() - 1, below = at - 1; below >= 0; below--) {
-      const int found = is_outside(order[below], order[at]);
+    layout.order.push_back(d);
+    for (int64_t at = layout.order.size() - 1, below = at - 1; below >= 0; below--) {
+      const int found = is_outside(layout.order[below], layout.order[at]);
       if (found < 0) break;
-      if (found > 0) std::swap(order[below], order[at]), at = below;
+      if (found > 0) std::swap(layout.order[below], layout.order[at]), at = below;
     }
   }
   int64_t stride = 1;
-  for (const int64_t d : order) strides[d] = stride, stride *= sizes[d];
-  return strides;
+  for (const int64_t d : layout.order) layout.strides[d] = stride, stride *= sizes[d];
+  return layout;
 }
 
-// The layout of `x` as an output of these strides sees it: false where too many dimensions remain.
-bool make_view(View& view, const Tensor& x, const at::DimVector& out_strides) {
+// `x` as the output sees it: false where too many dimensions remain.
+bool make_view(View& view, const Tensor& x, const Layout& output) {
   const auto sizes = x.sizes(), strides = x.strides();
-  view.numel = view.sizes[0] = x.numel();
-  if (strides == at::IntArrayRef(out_strides)) return true;
-  view.sizes[0] = 1;
-  at::DimVector order;  // from the output's innermost dimension
-  for (int64_t d = 0; d < x.dim(); d++) {
-    if (sizes[d] != 1) order.push_back(d);
-  }
-  std::sort(order.begin(), order.end(),
-            [&](int64_t a, int64_t b) { return out_strides[a] < out_strides[b]; });
-  for (const int64_t d : order) {
+  view.numel = x.numel();
+  if (output.order.empty()) view.sizes[0] = view.numel;
+  for (const int64_t d : output.order) {
     int last = view.ndim - 1;
+    if (sizes[d] == 1) continue;
     if (strides[d] == view.sizes[last] * view.strides[last]) {  // neighbours merge
       view.sizes[last] *= sizes[d];
       continue;
@@ -1030,26 +1028,26 @@ Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool 
 Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   View view;
   if (!has_kernel(x) || (out && !are_alike(x, *out))) return {};
-  const auto strides = output_strides(x, x);
-  if (!make_view(view, x, strides)) return {};
+  const Layout layout = output_layout(x, x);
+  if (!make_view(view, x, layout)) return {};
   if (out) {  // as a new result would be, in memory of its own; or x itself, on a CPU also a view
     const bool begins_as_x = out->const_data_ptr() == x.const_data_ptr();
     const bool is_apart = !out->is_alias_of(x) && (view.is_dense() || !begins_as_x);
     const bool is_x = begins_as_x && (view.is_dense() || (x.is_cpu() && !view.has_overlap()));
     if (!is_apart && !is_x) return {};
-    if (out->strides() != (is_apart ? at::IntArrayRef(strides) : x.strides())) return {};
+    if (out->strides() != (is_apart ? at::IntArrayRef(layout.strides) : x.strides())) return {};
   }
-  return run_kernel(view, x, nullptr, false, out, strides);
+  return run_kernel(view, x, nullptr, false, out, layout.strides);
 }
 
 // grad * (1 - output) * output, with PyTorch's bits; one of them may be a view.
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   View of_grad, of_output;
   if (!has_kernel(grad) || !are_alike(grad, output)) return {};
-  const auto strides = output_strides(grad, output);
-  if (!make_view(of_grad, grad, strides) || !make_view(of_output, output, strides)) return {};
-  if (of_output.is_dense()) return run_kernel(of_grad, grad, &output, false, nullptr, strides);
-  if (of_grad.is_dense()) return run_kernel(of_output, output, &grad, true, nullptr, strides);
+  const Layout out = output_layout(grad, output);
+  if (!make_view(of_grad, grad, out) || !make_view(of_output, output, out)) return {};
+  if (of_output.is_dense()) return run_kernel(of_grad, grad, &output, false, nullptr, out.strides);
+  if (of_grad.is_dense()) return run_kernel(of_output, output, &grad, true, nullptr, out.strides);
   return {};
 }
 
