@@ -1074,24 +1074,25 @@ Tensor& sigmoid_out_of_call(DispatchKeySet keys, const Tensor& x, Tensor& out) {
   return at::_ops::sigmoid_out::redispatch(keys & kBelowOurs, x, out);
 }
 
-// For enable(): the keys of the CPU and of CUDA, where `own` is PyTorch's own kernel.
-template <auto own>
-Tensor sigmoid_or(const Tensor& x) {
+// For enable(): the keys of the CPU and of CUDA, and PyTorch's own kernels there.
+#if HAS_CUDA
+#define OWN(name) (x.is_cuda() ? at::cuda::name : at::cpu::name)
+#else
+#define OWN(name) at::cpu::name
+#endif
+Tensor sigmoid_of_all(const Tensor& x) {
   Tensor y = try_sigmoid(x);
-  return y.defined() ? std::move(y) : own(x);
+  return y.defined() ? std::move(y) : OWN(sigmoid)(x);
 }
-template <auto own>
-Tensor& sigmoid_out_or(const Tensor& x, Tensor& out) {
-  return try_sigmoid(x, &out).defined() ? out : own(x, out);
+Tensor& sigmoid_out_of_all(const Tensor& x, Tensor& out) {
+  return try_sigmoid(x, &out).defined() ? out : OWN(sigmoid_outf)(x, out);
 }
-template <auto own>
-Tensor& sigmoid_in_place_or(Tensor& x) {
-  return try_sigmoid(x, &x).defined() ? x : own(x);
+Tensor& sigmoid_in_place_of_all(Tensor& x) {
+  return try_sigmoid(x, &x).defined() ? x : OWN(sigmoid_)(x);
 }
-template <auto own>
-Tensor sigmoid_backward_or(const Tensor& grad, const Tensor& output) {
-  Tensor grad_input = try_sigmoid_backward(grad, output);
-  return grad_input.defined() ? std::move(grad_input) : own(grad, output);
+Tensor sigmoid_backward_of_all(const Tensor& grad, const Tensor& x) {  // x is sigmoid's output
+  Tensor y = try_sigmoid_backward(grad, x);
+  return y.defined() ? std::move(y) : OWN(sigmoid_backward)(grad, x);
 }
 
 // PyTorch warns where a kernel takes the place of another, which is what is wanted here.
@@ -1118,24 +1119,21 @@ EXPORT void sigmoid_inline_register(int on) {
       .impl("sigmoid", TORCH_FN(sigmoid_of_call))
       .impl("sigmoid.out", TORCH_FN(sigmoid_out_of_call));
 }
-#define TAKE_OVER(library, key, device)                                         \
-  open_library(library, "aten", key)                                                    \
-      .impl("sigmoid", TORCH_FN(sigmoid_or<at::device::sigmoid>))               \
-      .impl("sigmoid.out", TORCH_FN(sigmoid_out_or<at::device::sigmoid_outf>))  \
-      .impl("sigmoid_", TORCH_FN(sigmoid_in_place_or<at::device::sigmoid_>))    \
-      .impl("sigmoid_backward", TORCH_FN(sigmoid_backward_or<at::device::sigmoid_backward>))
+void take_over(std::optional<torch::Library>& library, Key key) {
+  open_library(library, "aten", key)
+      .impl("sigmoid", TORCH_FN(sigmoid_of_all))
+      .impl("sigmoid.out", TORCH_FN(sigmoid_out_of_all))
+      .impl("sigmoid_", TORCH_FN(sigmoid_in_place_of_all))
+      .impl("sigmoid_backward", TORCH_FN(sigmoid_backward_of_all));
+}
 
 // How many enable() are in force since the last disable(), of which this counts.
 int enabled = 0, disabled = 0;
 EXPORT int sigmoid_inline_enable() {
   const Silent silent;
   if (enabled++ > 0) return disabled;
-#if HAS_CPU
-  TAKE_OVER(on_cpu, Key::CPU, cpu);
-#endif
-#if HAS_CUDA
-  TAKE_OVER(on_gpu, Key::CUDA, cuda);
-#endif
+  if (HAS_CPU) take_over(on_cpu, Key::CPU);
+  if (HAS_CUDA) take_over(on_gpu, Key::CUDA);
   return disabled;
 }
 // Ends the enable() that returned `since`, or all for -1.
