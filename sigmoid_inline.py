@@ -59,7 +59,6 @@ import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from types import FunctionType
 from typing import Optional
 from unittest.mock import patch
 
@@ -1261,39 +1260,37 @@ def _apart(function):
 
 _CPP = COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + OPERATOR_SOURCE + CALL_SOURCE
 _CUDA = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE
-# USE_CUDA has PyTorch's shims declare streams and device guards.
-_CPU_FLAGS = "-O2 -ftree-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off"
-_CPU_FLAGS += " -fvisibility=hidden -DUSE_CUDA -DHAS_CPU="
 _AVX2 = "1 -mavx2 -mfma"  # without fused multiply-add the loop is slow and left out
 _AVX512 = f"{_AVX2} -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # takes half the time of AVX2
+_CPU = {"AVX2": _AVX2, "AVX512": _AVX512}.get(torch.backends.cpu.get_cpu_capability())
+_CPU_FLAGS = "-O2 -ftree-vectorize -fno-math-errno -fno-trapping-math -ffp-contract=off"
+_CPU_FLAGS += " -fvisibility=hidden -DUSE_CUDA"  # for PyTorch's declarations of streams and guards
+_CPU_FLAGS += f" -DHAS_CPU={_CPU or int(os.uname().machine == 'aarch64')}"
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
-_NVCC_FLAGS = "-std=c++17 -split-compile=0 -Xcompiler=-fvisibility=hidden -DPYTORCH_CUDA="
+_NVCC_FLAGS = "-std=c++17 -split-compile=0 -Xcompiler=-fvisibility=hidden"
+_NVCC_FLAGS += f" -DPYTORCH_CUDA={torch.version.cuda}"
 _digest = lambda content: hashlib.sha256(content).hexdigest()[:16]
+# Writes to sys.stderr. Where there is none that works, it raises nothing.
+_say = lambda line: ctypes.pythonapi.PySys_WriteStderr(b"sigmoid_inline: %s\n", os.fsencode(line))
 # The newest of these codes that runs on the GPU. It has the GPU's major version; "" is none.
 _newest = lambda gpu, codes: max((c for c in codes if c[:-1] == gpu[:-1] and c <= gpu), default="")
 
 
-def _explain(step, kind, error, trace):
+def _explain(steps, kind, error, trace):
     """Ends an error in one line, with what helps in this step. A longer report stands above it."""
     if isinstance(error, Exception):
-        text = f"{getattr(error, 'output', None) or error.__cause__ or ''}\n{error}"
+        text = f"{error.__cause__ or ''}\n{error}"
         # Ninja prints FAILED, the command, and then what the command has printed.
         lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.strip().splitlines()
         counts = re.compile(r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warn|.*in func)|\bsh: ").search
         rank = lambda line: bool(counts(line)) - ("ERROR: ld.so" in line)
-        line = max(filter(str.strip, lines), key=rank, default=kind.__name__)
-        raise RuntimeError(f"sigmoid_inline: {line}{step.remedy}") from error if lines[1:] else None
-
-
-def _say(line):
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # there may be no usable stderr
-        sys.stderr.write(f"sigmoid_inline: {line}\n")
+        line = max(filter(str.strip, lines), key=rank, default=kind.__name__) + steps.remedy
+        raise RuntimeError(f"sigmoid_inline: {line}") from error if lines[1:] else None
 
 
 def _gpus():
-    """Compute capabilities, such as {"90"}, and whether they are of GPUs that PyTorch may use here.
-    NVML tells them, since no process can fork after a call of CUDA's. TORCH_CUDA_ARCH_LIST names
-    others. Where neither does, a driver may have any GPU that PyTorch is built for."""
+    """Compute capabilities, such as {"90"}, and whether they are of GPUs that PyTorch may use here:
+    by NVML, as no process can fork after a call of CUDA's, else by TORCH_CUDA_ARCH_LIST."""
     found, named = set(), os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     with contextlib.suppress(OSError, AttributeError):
         nvml, gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
@@ -1305,9 +1302,8 @@ def _gpus():
                 found.add(f"{major.value}{minor.value}")
     if found and torch.cuda.device_count() > 0:  # by NVML; CUDA_VISIBLE_DEVICES may hide them
         return found, True
-    if not found and not named:
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL("libcuda.so.1")
+    with contextlib.suppress(OSError):  # a driver may have any GPU that PyTorch is built for
+        if not found and not named and ctypes.CDLL("libcuda.so.1"):
             named = torch._C._cuda_getArchFlags()  # such as "sm_80 sm_90"
     if unknown := re.sub(r"(\w+_)?\d+\.?\d[af]?|\+PTX|[; ]", "", named):
         _say(f"ignores {unknown!r} in TORCH_CUDA_ARCH_LIST")
@@ -1315,8 +1311,8 @@ def _gpus():
 
 
 def _toolkit(gpus):
-    """(home, codes, what is missing) of the toolkit of PyTorch's CUDA with the newest codes."""
-    cuda, toolkits, others = torch.version.cuda, {}, ""
+    """(codes, one a GPU or "", home, what is missing) of the best toolkit of PyTorch's CUDA."""
+    cuda, toolkits, others = torch.version.cuda, [], ""
     major, on_path = cuda.split(".")[0], Path(shutil.which("nvcc") or "/-/-").parents[1]
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), on_path, "/usr/local/cuda"]
     homes += [f"{path}/nvidia/cu{major}" for path in sys.path]  # by pip, from CUDA 13 on
@@ -1327,139 +1323,112 @@ def _toolkit(gpus):
             others += f", {home} has {release[1]}"
             # Before 12.5 there is no cudaGetDriverEntryPointByVersion.
             if re.match(rf"(?!12\.[0-4]$){major}\.", release[1]):
-                toolkits[home] = re.findall(r"compute_(\d+)\b", text)
-    if toolkits:
-        newest = lambda home: [_newest(gpu, toolkits[home]) for gpu in gpus]
-        return (home := max(toolkits, key=newest)), toolkits[home], ""
+                known = re.findall(r"compute_(\d+)\b", text)
+                toolkits.append(([_newest(gpu, known) for gpu in gpus], home, ""))
     pip = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={cuda}.*", or ' if cuda >= "13" else ""
-    return "", [], f"nvcc of CUDA {cuda} is missing{others}: {pip}set CUDA_HOME to CUDA {cuda}"
+    missing = f"nvcc of CUDA {cuda} is missing{others}: {pip}set CUDA_HOME to CUDA {cuda}"
+    return max(toolkits, key=lambda toolkit: toolkit[0], default=([], "", missing))
 
 
-def _open_library(directory, name, least):
-    """A library that has for each GPU this code or a newer one. The digest vouches for the file."""
+def _open_library(directory, name, gpus):
+    """A library that has code for each GPU. The digest vouches for the file."""
     for path in sorted(directory.glob(f"{name}-*-*.so")):
         *_, codes, digest = path.stem.split("-")
-        serves = all(_newest(gpu, codes.split("_")) >= code for gpu, code in least.items())
+        serves = all(_newest(gpu, codes.split("_")) for gpu in gpus)
         with contextlib.suppress(OSError):
             if serves and _digest(path.read_bytes()) == digest:
                 return ctypes.PyDLL(str(path))
 
 
-def _build(directory, name, cpu_flags, home, codes, steps):
-    """Compiles the library in a directory of its own, loads it and puts it into the cache."""
-    start, enter = time.time(), steps.enter_context
-    directory.mkdir(parents=True, exist_ok=True)  # where it could not be locked
-    scratch = Path(enter(tempfile.TemporaryDirectory("", "build-", directory)))
-    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no program's status is known
-        ctypes.CDLL(None).signal(signal.SIGCHLD, 0)  # in any thread
-        steps.callback(ctypes.CDLL(None).signal, signal.SIGCHLD, 1)
-    cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
-    cc = [word for word in cc.split() if not word.startswith("-")][-1]  # nvcc takes a program alone
-    # cpp_extension would put a ccache before compilers, say less of a compiler than ninja, and look
-    # for a GPU: by NVML, so that CUDA stays untouched.
-    environment = {"TORCH_NO_COMPILER_WRAPPER": "1", "TORCH_DONT_CHECK_COMPILER_ABI": "1"}
-    environment |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "LC_ALL": "C", "CXX": cxx, "CC": cc}
-    environment["PYTORCH_NVCC"] = shlex.quote(f"{home}/bin/nvcc")
-    root = Path(getattr(find_spec("ninja"), "origin", None) or sys.executable or "/-/-").parents[1]
-    if subprocess.getstatusoutput("ninja --version")[0]:  # pip has put one beside the package
-        environment["PATH"] = f"{root}/bin:{root}/../../../bin:{os.environ.get('PATH', os.defpath)}"
-    for variable in environment.keys() - os.environ.keys():
-        steps.callback(os.environ.pop, variable, None)
-    steps.callback(os.environ.update, {k: os.environ[k] for k in environment if k in os.environ})
-    os.environ.update(environment)
-    enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", 1))
-    steps.remedy = ": pip install setuptools"
-    from torch.utils import cpp_extension
-    # Since PyTorch 2.13 CXX is quoted as one word but may have several. This path is not quoted.
-    enter(patch.object(cpp_extension, "_shell_join", " ".join, create=True))
-    enter(patch.object(cpp_extension, "TORCH_LIB_PATH", shlex.quote(cpp_extension.TORCH_LIB_PATH)))
-    steps.remedy = ": install g++, or set CXX to a compiler of C++17"
-    check = f"echo '#include <type_traits>' | {cxx} -std=c++17 -fsyntax-only -x c++ -"
-    subprocess.check_output(check, shell=True, text=True, stderr=subprocess.STDOUT)
-    steps.remedy = f" (CXX={cxx}, CC={cc}, in {directory}; tried with PyTorch 2.10 to 2.15)"
-    enter(patch.object(cpp_extension, "CUDA_HOME", home))
-    # pip's toolkit has no libcudart.so, and PyTorch's is what the library gets in the end.
-    for runtime in Path(torch.__file__).parents[1].glob("nvidia/*/lib/libcudart.so.*"):
-        (scratch / "libcudart.so").write_text(f'INPUT("{runtime}")')  # a linker script
-    # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
-    gencode = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in codes]
-    flags = {"extra_cuda_cflags": [f"{_NVCC_FLAGS}{torch.version.cuda}", *gencode]}
-    flags |= {"extra_cflags": [cpu_flags, f"-DHAS_CUDA={bool(codes):d}"], "extra_ldflags": ["-L."]}
-    options = {"build_directory": scratch, "is_python_module": False, "no_implicit_headers": True}
-    cpp_extension.load_inline("sigmoid_inline", _CPP, _CUDA if codes else None, **flags, **options)
-    (built,) = scratch.glob("sigmoid*.so")
-    library, digest = ctypes.PyDLL(str(built)), _digest(built.read_bytes())
-    built.replace(directory / f"{name}-{'_'.join(codes) or 'cpu'}-{digest}.so")
-    _say(f"compiled the CPU kernel{' and sm_'.join(['', *codes])} in {time.time() - start:.1f} s")
-    return library
-
-
 def _load():
     """The library of the kernels, which is compiled where none in the cache serves."""
     with contextlib.ExitStack() as steps:
+        start, enter = time.time(), steps.enter_context
         steps.push(functools.partial(_explain, steps))
         steps.remedy = ": set TORCH_EXTENSIONS_DIR to a directory that can be written"
         # To load what was linked with -ffast-math changes how this thread computes subnormals.
         libm, state = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64)
         libm.fegetenv(state)
         steps.callback(libm.fesetenv, state)
-        machine, capability = os.uname().machine, torch.backends.cpu.get_cpu_capability()
-        avx = {"AVX2": _AVX2, "AVX512": _AVX512}.get(capability, int(machine == "aarch64"))
-        facts = _CPU_FLAGS, avx, _NVCC_FLAGS, torch.version.cuda, torch.__version__, machine
-        text = re.sub("#line.*", "", _CPP + _CUDA)  # wherever it stands in the file
-        name = f"sigmoid_inline-{_digest(f'{text}{facts}'.encode())}"
+        facts = re.sub("#line.*", "", _CPP + _CUDA) + _CPU_FLAGS + _NVCC_FLAGS + torch.__version__
+        name = f"sigmoid_inline-{_digest(facts.encode())}"
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"
         directory = Path(cache, "sigmoid_inline").expanduser().absolute()
         gpus, are_here = _gpus() if torch.version.cuda else ([], False)
-        least = {gpu: gpu for gpu in sorted(gpus) if int(gpu) >= 70}  # the oldest code that serves
-        if library := _open_library(directory, name, least):
+        gpus = sorted(gpu for gpu in gpus if int(gpu) >= 70)
+        if library := _open_library(directory, name, gpus):
             return library
-        home, known, missing = _toolkit(least) if least else ("", [], "")
-        for gpu in least:  # without nvcc any code serves that runs on a GPU that is here
-            least[gpu] = f"{gpu[:-1]}0" if missing and are_here else _newest(gpu, known)
+        codes, home, missing = _toolkit(gpus) if gpus else ([], "", "")
+        if missing and are_here:
+            steps.remedy = ""
+            raise FileNotFoundError(missing)
+        codes = sorted({*codes} - {""})
+        directory.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
-            directory.mkdir(parents=True, exist_ok=True)
-            lock = steps.enter_context(open(directory / "lock", "w"))
+            lock = enter(open(directory / "lock", "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
             for path in directory.glob("build-*"):  # of a process that was killed
                 if os.fstat(lock.fileno()).st_mtime - path.stat().st_mtime > 3600:
                     shutil.rmtree(path, ignore_errors=True)
-        if library := _open_library(directory, name, least):
+        if library := _open_library(directory, name, codes):
             return library
-        if missing and are_here:
-            steps.remedy = ""
-            raise FileNotFoundError(missing)
-        codes = sorted(set(least.values()) - {""})
-        library = _build(directory, name, f"{_CPU_FLAGS}{avx}", home, codes, steps)
-        if left := ", ".join(gpu for gpu in least if not least[gpu]):
+        if left := ", ".join(gpu for gpu in gpus if not _newest(gpu, codes)):
             _say(f"leaves GPUs of {left} to torch.sigmoid: {missing or f'{home} is too old'}")
+        scratch = Path(enter(tempfile.TemporaryDirectory("", "build-", directory)))
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no program's status is known
+            ctypes.CDLL(None).signal(signal.SIGCHLD, 0)  # in any thread
+            steps.callback(ctypes.CDLL(None).signal, signal.SIGCHLD, 1)
+        cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
+        cc = [word for word in cc.split() if word[0] != "-"][-1]  # nvcc takes a program alone
+        steps.remedy = "" if shutil.which(cxx.split()[0]) else ": install g++"
+        steps.remedy += f" (CXX={cxx}, CC={cc}, in {directory}; tried with PyTorch 2.10 to 2.15)"
+        # cpp_extension would say less of a compiler than ninja, and ask CUDA, not NVML, for a GPU.
+        environment = dict(os.environ, LC_ALL="C", CXX=cxx, CC=cc, PYTORCH_NVCC=f"{home}/bin/nvcc")
+        environment.update(TORCH_DONT_CHECK_COMPILER_ABI="1", PYTORCH_NVML_BASED_CUDA_CHECK="1")
+        ninja = os.path.dirname(getattr(find_spec("ninja"), "origin", None) or sys.executable or "")
+        if subprocess.getstatusoutput("ninja --version")[0]:  # pip has put one beside the package
+            path = f"{ninja}/../bin:{ninja}/../../../../bin:{os.environ.get('PATH', os.defpath)}"
+            environment["PATH"] = path
+        enter(patch.object(os, "environ", environment))
+        enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", True))
+        from torch.utils import cpp_extension as cpp
+        # Since PyTorch 2.13 it quotes CXX, as one word behind a ccache; its libraries' path never.
+        patches = {"CUDA_HOME": home, "TORCH_LIB_PATH": shlex.quote(cpp.TORCH_LIB_PATH)}
+        enter(patch.multiple(cpp, **patches, _shell_join=lambda words: words[-1], create=True))
+        # pip's toolkit has none, and the library gets the one that PyTorch has loaded anyway.
+        (scratch / "libcudart.so").write_text("/* a linker script without a command */")
+        # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
+        flags = [_NVCC_FLAGS, *(f"-gencode=arch=compute_{code},code=sm_{code}" for code in codes)]
+        cpp.load_inline(
+            "sigmoid_inline", _CPP, _CUDA if codes else None, build_directory=scratch,
+            extra_cflags=[_CPU_FLAGS, f"-DHAS_CUDA={bool(codes):d}"], extra_ldflags=["-L."],
+            extra_cuda_cflags=flags, is_python_module=False, no_implicit_headers=True)
+        (built,) = scratch.glob("sigmoid*.so")
+        path = directory / f"{name}-{'_'.join(codes) or 'cpu'}-{_digest(built.read_bytes())}.so"
+        library, codes = ctypes.PyDLL(str(built.replace(path))), " and sm_".join(["", *codes])
+        _say(f"compiled the CPU kernel{codes} in {time.time() - start:.1f} s")
         return library
-
-
-def _start(library):
-    """Lets the calls of `sigmoid` go to the library, and returns its built-in function."""
-    library.sigmoid_inline_calls.restype = ctypes.c_int64
-    library.sigmoid_inline_start.restype = ctypes.py_object
-    frame = FunctionType(sigmoid.__code__, globals())
-    frame.__kwdefaults__ = sigmoid.__kwdefaults__
-    own = torch._C._VariableFunctionsClass.sigmoid  # also where a program has put ours in its place
-    own = own if hasattr(torch.sigmoid, "__original_fn") else torch.sigmoid
-    objects = [own, torch.Tensor.sigmoid, frame]
-    objects += [torch._C._VariableFunctionsClass, torch.Tensor, torch.nn.Parameter]
-    for kept in map(ctypes.py_object, objects):
-        ctypes.pythonapi.Py_IncRef(kept)
-    call = library.sigmoid_inline_start(*map(ctypes.py_object, objects))
-    if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
-        vectorcall = ctypes.cast(library.sigmoid_inline_vectorcall, ctypes.c_void_p)
-        ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), vectorcall)
-    return call
 
 
 _library, _call, _moved = None, None, ""
 if not _IS_MOCKED:
     _library = _load()
-    _call = _start(_library)
+    _library.sigmoid_inline_calls.restype = ctypes.c_int64
+    _library.sigmoid_inline_start.restype = ctypes.py_object
+    _functions = torch._C._VariableFunctionsClass
+    # A program may have put this file's function in the place of torch.sigmoid.
+    _own = _functions.sigmoid if hasattr(torch.sigmoid, "__original_fn") else torch.sigmoid
+    _body = type(sigmoid)(sigmoid.__code__, globals())
+    _body.__kwdefaults__ = sigmoid.__kwdefaults__
+    _kept = _own, torch.Tensor.sigmoid, _body, _functions, torch.Tensor, torch.nn.Parameter
+    _kept = [ctypes.py_object(kept) for kept in _kept]
+    _call = _library.sigmoid_inline_start(*_kept)
+    for _object in _kept:  # by the library, however long this module lives
+        ctypes.pythonapi.Py_IncRef(_object)
+    if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
+        _vectorcall = _library.sigmoid_inline_vectorcall
+        ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), _vectorcall)
     _moved = _apart(_probe)
 if _moved:
     _library.sigmoid_inline_register(0)  # without the kernel the key lets sigmoid fall through

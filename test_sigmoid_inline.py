@@ -859,7 +859,7 @@ def test_each_edit_asks_for_a_build_and_an_error_names_the_line(execute, monkeyp
     monkeypatch.setattr(torch, "rand", lambda *shape, device: (shape, device))
     names, said = execute(TEXT.replace('"""', '"""\n\n', 1))  # where it stands does not count
     assert said.err == "" and names["get_inputs"]() == [((4096, 393216), "cuda")]
-    unbuilt = TEXT.replace("    start, enter =", "    1 / 0; start, enter =")
+    unbuilt = TEXT.replace("        scratch =", "        1 / 0; scratch =")
     for part in ('"-O2 ', *re.findall(r'\w+_SOURCE = _numbered\(r"""\n', TEXT)):
         with pytest.raises(RuntimeError, match="^sigmoid_inline: division by zero"):
             execute(unbuilt.replace(part, part + " "))
