@@ -1689,8 +1689,8 @@ def _row(args, case, x, way, ratios, errors):
 
 
 def main(argv=()):
-    """Checks sigmoid against float64 and times it beside torch.sigmoid: in 20 s, or with --sweep
-    in 3 minutes a data type. A wrong result ends in FAILED and status 1 (Python: RuntimeError).
+    """Checks sigmoid against float64 and times it beside torch.sigmoid: in 20 s, or
+    with --sweep in 3 minutes a data type. A wrong result ends in FAILED, status 1.
 
     ratio  torch.sigmoid's time over sigmoid's, by medians; torch: no kernel takes x
            ~: the middle half of the rounds spans 10 %, or they are under 3
@@ -1702,7 +1702,8 @@ def main(argv=()):
         refusal._render_traceback_ = lambda *_: [str(refusal)]  # a notebook shows the line alone
         raise refusal from None
     parser.error, add = refuse, parser.add_argument
-    add("--dtype", nargs="+", choices=_BOUND_ULP, default=["float32"])
+    known = {"choices": _BOUND_ULP, "metavar": "T", "help": "%(choices)s"}
+    add("--dtype", nargs="+", default=["float32"], **known)
     add("--device", choices=("cuda", "cpu"), help="cuda by default, where there is one")
     add("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="time this shape alone")
     add("--trials", type=int, default=30, help="timed rounds at most (30)")
