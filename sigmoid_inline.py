@@ -1438,282 +1438,211 @@ if _moved:
 
 # ---- Nothing below affects results: the self-check, the timing and the command line --------------
 
-# Errors lie below these, in ulp. float64's reference, torch.sigmoid, is itself off by up to 2.
+# Errors lie below these, in ulp: at 0.5 a result below a power of two may be wrong. float64's
+# reference is itself off by up to 2.
 _BOUND_ULP = {"float32": 1, "bfloat16": 0.5, "float16": 0.5, "float64": 3}
-_ABOUT = """Checks sigmoid against float64 and times it beside torch.sigmoid: in 20 s, or
-with --sweep in 3 minutes a data type. Example: --dtype float32 bfloat16
-
-ratio  torch.sigmoid's time over sigmoid's, by medians; torch: no kernel takes x
-       ~: the middle half of the rounds spans 10 %, or they are under 3
-speed  of sigmoid: bytes read and written a second, or the time of a call"""
-
-
-def _over_ranks(number, operation, device):
-    """The "MAX" or the "SUM" of a number over torchrun's ranks."""
-    tensor = torch.tensor(number, dtype=torch.float64, device=device)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(tensor, getattr(torch.distributed.ReduceOp, operation))
-    return tensor.item()
 
 
 def max_error_ulp(x, result=None):
-    """Largest error of sigmoid(x), or of this result, in units in the last place, on any rank: from
-    float64, so that less than 0.5 is correctly rounded; inf: only one is NaN."""
+    """Largest error of sigmoid(x), or of this result, in units in the last place: from float64, so
+    that less than 0.5 is correctly rounded; inf: only one is NaN."""
     torch.full_like(x, float("nan"))  # freed at once, for the output: what is not written shows
     result = sigmoid(x) if result is None else result
     info, worst = torch.finfo(x.dtype), 0.0
-    blocks = (tensor.detach().reshape(-1).split(1 << 20) for tensor in (result, x))
-    for y, block in zip(*blocks):
-        exact = block.double()
-        exact = torch.where(exact < -40, exact.exp(), 1 / (1 + (-exact).exp()))
+    for y, block in zip(*(tensor.detach().reshape(-1).split(1 << 20) for tensor in (result, x))):
+        exact = block.double().clamp_(max=40).exp_()
+        exact /= 1 + exact
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11
-        error = (y.double() - exact).abs_().div_(ulp)
-        error[exact.isnan() & y.isnan()] = 0
+        error = ((y.double() - exact).abs_() / ulp).masked_fill_(exact.isnan() & y.isnan(), 0)
         worst = max(worst, error.nan_to_num_(nan=float("inf")).max().item())
-    return _over_ranks(worst, "MAX", x.device)
+    return worst
 
 
-def measure(contenders, device, trials, calls=1, seconds=2, within=contextlib.nullcontext):
-    """Times {name: function} in turn, `trials` times `calls` calls, after three rounds to warm up.
-
-    Every other round goes backwards. On a GPU events on the current stream tell the time, which
-    includes where it waits for the host; on a CPU a wall clock does, and no round starts after
-    `seconds`. "sigmoid" runs in the context within(), which is entered before its time begins.
-    Returns {name: [us of a call]}.
-    """
-    names, end = list(contenders), time.perf_counter() + seconds
-    spans = {name: [] for name in names}
+def measure(contenders, device, trials, calls=1, within=contextlib.nullcontext):
+    """Times {name: function} in turn, `trials` times `calls` calls, after three rounds to warm up:
+    {name: [us of a call]}. Every other round goes backwards; none starts after 2 s. On a GPU events
+    on the current stream tell the time, which includes where it waits for the host. "sigmoid" runs
+    in the context within(), which is entered before its time begins."""
+    spans, end = {name: [] for name in contenders}, time.perf_counter() + 2
     stamp, us = time.perf_counter, lambda start, stop: (stop - start) * 1e6
     if device.type == "cuda":
-        stream, end = torch.cuda.current_stream(), float("inf")
+        stream = torch.cuda.current_stream()
         stamp = lambda: stream.record_event(torch.cuda.Event(enable_timing=True))
         us = lambda start, stop: start.elapsed_time(stop) * 1e3
     for done in range(3 + trials):
-        if done > 3 and time.perf_counter() > end:
-            break
-        for name in names:
+        if done > 3 and time.perf_counter() > end: break
+        for name in list(contenders)[:: -1 if done % 2 else 1]:
             with within() if name == "sigmoid" else contextlib.nullcontext():
                 start = stamp()
-                for _ in range(calls):
-                    contenders[name]()
+                for _ in range(calls): contenders[name]()
                 spans[name].append((start, stamp()))
-        names.reverse()
-    if device.type == "cuda":
-        stream.synchronize()
+    torch.get_device_module(device).synchronize()  # nothing on a CPU
     return {name: [us(*span) / calls for span in spans[name][3:]] for name in contenders}
 
 
+def _of_ranks(args, *numbers):
+    """For each number the list of its values on torchrun's ranks."""
+    ranks = torch.tensor([numbers] * args.ranks, dtype=torch.float64, device=args.device)
+    if args.ranks > 1: torch.distributed.all_gather(list(ranks), ranks[0].clone())
+    return ranks.T.tolist()
+
+
 def _cases(args, dtype):
-    """{case: (make, way, within)} of this run. x = make() is the input; way(f, x)() is timed in
-    loops, for f = sigmoid and torch.sigmoid, and shown in us; without a way f(x) is, and shown in
-    GB/s. Within enable(), f is torch.sigmoid alone, timed in its context and out of it."""
+    """{case: (make, way)}. x = make() is the input; way(f, x)() is timed in loops and shown in us,
+    without a way f(x) in GB/s. Cases of enable() time torch.sigmoid in its context and outside."""
     call, rand = functools.partial, functools.partial(torch.rand, device=args.device, dtype=dtype)
-    shape = f"{_over_ranks(args.rows, 'SUM', args.device):.0f} x {args.columns}"
-    large, plain = call(rand, args.rows, args.columns), contextlib.nullcontext
-    default = {shape: (large, None, plain)}
-    if args.shape or args.ranks > 1:
-        return default
-    largest = args.room.bit_length() - 1
-    sizes = sorted({*range(10, largest, 2), 21, 23, largest})
-    sweep = {f"2^{e}": (call(rand, 1 << e), None, plain) for e in sizes}
-    n = 1 << min(largest - 2, 28)
-    nhwc, half = (n >> 20, 128, 128, 64), "half of rows"
-    leaf = lambda make: lambda: make().requires_grad_()
-    train = lambda f, x: lambda: (y := f(x), torch.autograd.grad(y, x, y.detach()))[0]
-    for view, is_trained, make in (
-        (half, True, lambda: rand(n // 4096, 8192).chunk(2, -1)[1]),
-        ("half of rows of 66", False, lambda: rand(n // 33, 66).chunk(2, -1)[1]),
-        ("cropped NHWC", True, lambda: rand(nhwc)[:, 1:-1, 1:-1].movedim(3, 1)),
-        ("expanded row", False, lambda: rand(1, 4096).expand(n // 4096, 4096)),
-        ("x[1:]", False, lambda: rand(n)[1:]),
-        ("x[::2]", False, lambda: rand(2 * n)[::2]),
-        ("x[:, 4:] of 85", True, lambda: rand(n // 85, 85)[:, 4:]),
-        ("x[:, :2] of 85", False, lambda: rand(n // 85, 85)[:, :2]),
-    ):
-        sweep[view] = make, None, plain
-        if is_trained:
-            sweep[f"recorded {view}"] = leaf(make), None, plain
-            sweep[f"fwd+bwd {view}"] = leaf(make), train, plain
-            sweep[f"enable(), fwd+bwd {view}"] = leaf(make), train, enable
-    rows = lambda: rand(n // 4096, 4096)
-    for name, gradient in (
-        ("dense", torch.rand_like),
-        ("one scalar", lambda y: rand(1, 1).expand_as(y)),
-        ("a value a row", lambda y: rand(len(y), 1).expand_as(y)),
-        ("a row for all", lambda y: rand(1, len(y[0])).expand_as(y)),
-        ("half of rows", lambda y: rand(len(y), 2 * len(y[0])).chunk(2, -1)[1]),
-    ):
-        backward = lambda _, y, of=gradient: call(torch.ops.aten.sigmoid_backward, of(y), y)
-        sweep[f"enable(), bwd, {name}"] = rows, backward, enable
+    shape = f"{sum(*_of_ranks(args, args.rows)):.0f} x {args.columns}"
+    default = {shape: (call(rand, args.rows, args.columns), None)}
+    if args.shape or args.ranks > 1: return default
     module = lambda f, x: call(ModelNew() if f is sigmoid else torch.nn.Sigmoid(), x)
-    out = lambda f, x: call(f, x, out=torch.empty_like(x))
+    record = lambda f, x: call(f, x.requires_grad_())
+    step = lambda f, x: (y := f(x), torch.autograd.grad(y, x, y.detach()))[0]
+    train = lambda f, x: call(step, f, x.requires_grad_())
+    ways = {"one eager call": call, "one ModelNew()(x)": module, "one recorded call": record,
+            "one call with out=": lambda f, x: call(f, x, out=torch.empty_like(x)),
+            "one call on a view": lambda f, x: call(f, torch.stack((x, x), 1)[:, 0]),
+            "one training step": train, "enable(), training step": train,
+            "enable(), torch.sigmoid": call, "enable(), x.sigmoid()": lambda _, x: x.sigmoid,
+            "enable(), x.sigmoid_()": lambda _, x: x.clone().sigmoid_}
+    largest = args.room.bit_length() - 1
+    n = 1 << min(largest - 2, 28)
+    rows, half, nhwc = n // 4096, "half of rows", "cropped NHWC"
+    views = {half: lambda: rand(rows, 8192)[:, 4096:],
+             "half of rows of 66": lambda: rand(n // 33, 66)[:, 33:],
+             nhwc: lambda: rand(n >> 20, 128, 128, 64)[:, 1:-1, 1:-1].movedim(3, 1),
+             "expanded row": lambda: rand(1, 4096).expand(rows, 4096),
+             "x[1:]": lambda: rand(n)[1:], "x[::2]": lambda: rand(2 * n)[::2],
+             "x[:, 4:] of 85": lambda: rand(n // 85, 85)[:, 4:],
+             "x[:, :2] of 85": lambda: rand(n // 85, 85)[:, :2]}
+    gradients = {"dense": (rows, 4096), "one scalar": (1, 1), "a value a row": (rows, 1),
+                 "a row for all": (1, 4096), half: (rows, 8192)}
+    sizes = sorted({*range(10, largest, 2), 21, 23, largest})
+    cases = {f"2^{e}": (call(rand, 1 << e), None) for e in sizes}
+    cases |= {view: (make, None) for view, make in views.items()}
+    for name, way in (("recorded", record), ("fwd+bwd", train), ("enable(), fwd+bwd", train)):
+        cases |= {f"{name} {view}": (views[view], way) for view in (half, nhwc, "x[:, 4:] of 85")}
+    for name, of in gradients.items():
+        gradient = lambda y, of=of: rand(*of)[:, -4096:].expand_as(y)
+        way = lambda _, y, of=gradient: call(torch.ops.aten.sigmoid_backward, of(y), y)
+        cases[f"enable(), bwd, {name}"] = call(rand, rows, 4096), way
     for e in (0, 10, 16, 20, 22, 23):
-        make = call(rand, 1 << e)
-        for name, way in (("eager call", call), ("ModelNew()(x)", module), ("call with out=", out)):
-            sweep[f"one {name}, 2^{e}"] = make, way, plain
-        sweep[f"one call on a view, 2^{e}"] = lambda n=1 << e: rand(n, 2)[:, 0], call, plain
-        sweep[f"one recorded call, 2^{e}"] = leaf(make), call, plain
-        sweep[f"one training step, 2^{e}"] = leaf(make), train, plain
-        sweep[f"enable(), torch.sigmoid, 2^{e}"] = make, call, enable
-        sweep[f"enable(), x.sigmoid(), 2^{e}"] = make, lambda _, x: x.sigmoid, enable
-        sweep[f"enable(), x.sigmoid_(), 2^{e}"] = make, lambda _, x: x.clone().sigmoid_, enable
-        sweep[f"enable(), training step, 2^{e}"] = leaf(make), train, enable
-    if args.sweep:
-        return sweep
-    picked = [half, f"enable(), fwd+bwd {half}", "one eager call, 2^10"]
-    if args.cuda:
-        picked[1:1] = "cropped NHWC", "x[::2]", "x[:, :2] of 85"
-        picked.append("one training step, 2^10")
-    else:
-        default[f"{shape}, bfloat16"] = call(large, dtype=torch.bfloat16), None, plain
-    return default | {case: sweep[case] for case in picked}
+        cases |= {f"{name}, 2^{e}": (call(rand, 1 << e), way) for name, way in ways.items()}
+    if args.sweep: return cases
+    picked = {half, f"enable(), fwd+bwd {half}", "one eager call, 2^10"}
+    if args.cuda: picked |= {nhwc, "x[::2]", "x[:, :2] of 85", "one training step, 2^10"}
+    else: default[f"{shape}, bfloat16"] = call(default[shape][0], dtype=torch.bfloat16), None
+    return default | {case: row for case, row in cases.items() if case in picked}
 
 
-def _row(args, case, x, way, within, ratios, errors):
+def _row(args, case, x, way, ratios, errors):
     """Checks, times and prints a case, and notes its ratio and error where a kernel takes it."""
     from statistics import quantiles  # here, as it takes 5 ms
-
-    call, dtype, graph_calls = way or functools.partial, str(x.dtype)[6:], 1
-    theirs = call(torch.sigmoid, x)
-    timed = {"sigmoid": theirs if within is enable else call(sigmoid, x), "torch.sigmoid": theirs}
+    call, within = way or functools.partial, contextlib.nullcontext
+    ours, theirs = call(sigmoid, x), call(torch.sigmoid, x)
+    if case.startswith("enable()"): ours, within = theirs, enable
     with within():
-        before, result = kernel_calls(), timed["sigmoid"]()
+        before, result = kernel_calls(), ours()
         is_taken = kernel_calls() > before
-    if "bwd, " in case:  # the gradient has PyTorch's bits
-        error = 0.0 if torch.equal(result, theirs()) else float("inf")
-    else:
-        error = max_error_ulp(x, result)
+    if "bwd, " not in case: error = max_error_ulp(x, result)
+    else: error = 0.0 if torch.equal(result, theirs()) else float("inf")  # PyTorch's bits
+    timed, replays = {"sigmoid": ours, "torch.sigmoid": theirs}, 1
     calls = max(1, min(100, (1 << (30 if args.cuda else 22)) // x.numel())) if way else 1
-    if not way and args.cuda and x.numel() <= 1 << 24 and not x.requires_grad:
-        graph_calls = 32
+    if not way and args.cuda and x.numel() <= 1 << 24:  # the GPU's time, not the host's
+        replays = 32
         for name, function in timed.items():
             with torch.cuda.graph(graph := torch.cuda.CUDAGraph()):
-                for _ in range(graph_calls):
-                    function()
+                for _ in range(replays): function()
             timed[name] = graph.replay
-    times = measure(timed, x.device, args.trials, calls, within=within)
-    quartiles = [quantiles(us * 2, n=4) for us in times.values()]  # of 2 at least
-    medians = [_over_ranks(median / graph_calls, "MAX", x.device) for _, median, _ in quartiles]
-    differ = len(times["sigmoid"]) < 3 or any(c - a > 0.1 * b for a, b, c in quartiles)
-    moved = _over_ranks(2 * x.numel() * x.itemsize, "SUM", x.device)
-    speed = f"{medians[0]:.1f} us" if way else f"{moved / medians[0] / 1e3:.0f} GB/s"
-    ratio, shown = medians[1] / medians[0], "torch"
-    mark = "~" if _over_ranks(differ, "MAX", x.device) else ""
+    times = measure(timed, x.device, args.trials, calls, within=within).values()
+    quartiles = [quantiles(us * 2, n=4) for us in times]  # of 2 at least
+    differ = min(map(len, times)) < 3 or any(c - a > 0.1 * b for a, b, c in quartiles)
+    medians = [median / replays for _, median, _ in quartiles]
+    *columns, moved = _of_ranks(args, error, *medians, differ, 2 * x.nbytes)
+    error, us, torch_us, differ = map(max, columns)
+    speed, shown = f"{us:.1f} us" if way else f"{sum(moved) / us / 1e3:.0f} GB/s", "torch"
     if is_taken:
-        shown = mark + f"{ratio:.3f}"[:5] + "x"
+        shown, dtype = ("~" if differ else "") + f"{torch_us / us:.3f}"[:5] + "x", str(x.dtype)[6:]
         label = f"{dtype}, {case}" if len(args.dtype) > 1 else case
-        ratios.append((ratio, f"{shown} ({label})"))
+        ratios.append((torch_us / us, f"{shown} ({label})"))
         errors.append((error, dtype, case))
     print(f"{case:35}{shown:>8}{speed:>13}", flush=True)
 
 
-def _parse(argv):
-    """The options, completed by what the machine has and by torchrun's environment."""
-    parser = argparse.ArgumentParser("sigmoid_inline.py", description=_ABOUT, add_help=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def main(argv=()):
+    """Checks sigmoid against float64 and times it beside torch.sigmoid: in 20 s, or
+    with --sweep in 3 minutes a data type. A wrong result ends in FAILED, status 1.
 
+    ratio  torch.sigmoid's time over sigmoid's, by medians; torch: no kernel takes x
+           ~: the middle half of the rounds spans 10 %, or they are under 3
+    speed  of sigmoid: bytes read and written a second, or the time of a call"""
+    parser = argparse.ArgumentParser("sigmoid_inline.py", add_help=False)
     def refuse(message):
-        if _IS_COMMAND:
-            parser.exit(2, f"{parser.prog}: error: {message}\n")
+        if _IS_COMMAND: parser.exit(2, f"{parser.prog}: error: {message}\n")
         refusal = ValueError(f"sigmoid_inline: {message}")
         refusal._render_traceback_ = lambda *_: [str(refusal)]  # a notebook shows the line alone
         raise refusal from None
-
     parser.error, add = refuse, parser.add_argument
-    dtypes = {"choices": _BOUND_ULP, "default": ["float32"], "metavar": "T", "help": "%(choices)s"}
-    add("--dtype", nargs="+", **dtypes)
+    known = {"choices": _BOUND_ULP, "metavar": "T", "help": "%(choices)s"}
+    add("--dtype", nargs="+", default=["float32"], **known)
     add("--device", choices=("cuda", "cpu"), help="cuda by default, where there is one")
     add("--shape", nargs=2, type=int, metavar=("ROWS", "COLS"), help="time this shape alone")
     add("--trials", type=int, default=30, help="timed rounds at most (30)")
     add("--sweep", action="store_true", help="time many sizes, views and eager calls")
     add("-h", "--help", action="store_true", help="show this")
     args = parser.parse_args(argv)
-    if args.help:
-        return parser.print_help()
+    if args.help: return print(f"{inspect.getdoc(main)}\n\n{parser.format_help()}")
+
     torchrun = os.environ if "TORCHELASTIC_RUN_ID" in os.environ else {}
-    args.rank, args.ranks = int(torchrun.get("RANK", 0)), int(torchrun.get("WORLD_SIZE", 1))
+    rank, args.ranks = int(torchrun.get("RANK", 0)), int(torchrun.get("WORLD_SIZE", 1))
     gpus, gpu = torch.cuda.device_count(), int(torchrun.get("LOCAL_RANK", 0))
     args.cuda = args.device == "cuda" if args.device else torch.cuda.is_available()
     args.device = torch.device("cuda", gpu) if args.cuda else torch.device("cpu")
     rows, args.columns = args.shape or (4096 if args.cuda else 256, 393216)
-    if args.cuda and gpu >= gpus:
-        refuse(f"rank {args.rank} has no GPU" if gpus else "no GPU is visible to PyTorch")
-    if args.sweep and (args.shape or args.ranks > 1):
-        refuse("--sweep has shapes of its own and runs in one process")
+    if args.cuda and gpu >= gpus: refuse(f"PyTorch sees {gpus} GPUs: none for rank {rank}")
+    if args.sweep and (args.shape or args.ranks > 1): refuse("--sweep: no --shape, no torchrun")
     if rows < args.ranks or args.columns < 1 or args.trials < 1:
         refuse(f"--shape and --trials are positive, a row for each of {args.ranks} ranks")
-    args.room = 1 << 26  # elements
-    args.rows = (rows + args.rank) // args.ranks  # `rows` are the sum over the ranks
-    if args.cuda:  # an input and two outputs fit, of the widest type
-        widest = max(getattr(torch, name).itemsize for name in args.dtype)
-        args.room = int(0.3 * torch.cuda.mem_get_info(args.device)[0] / widest)
-        args.rows = max(1, min(args.rows, args.room // args.columns))
-    return args
-
-
-def _without_kernel(cuda):
-    """Why the README promises no kernel on this device; "" where it does."""
-    if cuda and torch.cuda.get_device_capability() < (7, 0):
-        return "this GPU is older than compute capability 7.0"
-    if not cuda and not _library.sigmoid_inline_has_cpu():
-        return "this CPU has neither AVX2 nor NEON"
-    return ""
-
-
-def main(argv=()):
-    """As the command with these options; RuntimeError where a result is wrong."""
-    args, ratios, errors = _parse(argv), [], []
-    if args is None:  # --help was all
-        return
+    args.room, args.rows = 1 << 26, (rows + rank) // args.ranks  # elements; this rank's share
+    has_kernel, cpu = _library.sigmoid_inline_has_cpu(), torch.backends.cpu.get_cpu_capability()
+    machine = f"{torch.get_num_threads()} CPU threads ({cpu})"
+    ratios, errors, failures = [], [], []
     with contextlib.ExitStack() as stack:
         if args.cuda:
-            stack.enter_context(torch.cuda.device(args.device))
-        if args.rank > 0:  # rank 0 speaks for all
-            stack.enter_context(contextlib.redirect_stdout(None))
-        if args.ranks > 1:
+            stack.enter_context(torch.cuda.device(gpu))
+            has_kernel = torch.cuda.get_device_capability() >= (7, 0)
+            machine = f"{args.ranks} x {torch.cuda.get_device_name()}"
+            widest = max(getattr(torch, name).itemsize for name in args.dtype)
+            args.room = int(0.3 * torch.cuda.mem_get_info()[0] / widest)  # an input and two outputs
+            args.rows = max(1, min(args.rows, args.room // args.columns))
+        if args.ranks > 1:  # rank 0 speaks for all
+            stack.enter_context(contextlib.redirect_stdout(None if rank else sys.stdout))
             torch.distributed.init_process_group("nccl" if args.cuda else "gloo")
             stack.callback(torch.distributed.destroy_process_group)
-        cpu = f"{torch.get_num_threads()} CPU threads ({torch.backends.cpu.get_cpu_capability()})"
-        text = f"{torch.cuda.get_device_name() if args.cuda else cpu}, PyTorch "
-        text += torch.__version__.partition("+")[0]
-        if args.cuda or args.ranks > 1:
-            text = f"{args.ranks} x {text}"
-        if args.cuda:
-            text += f", CUDA {torch.version.cuda}"
-        print(textwrap.fill(f"{text}, sigmoid_inline {__version__}", 80))
-        print(f"medians of up to {args.trials} rounds (~: too different to cite)", flush=True)
-        if args.sweep:
-            print("at most 3 minutes a data type", flush=True)
+        machine += f", PyTorch {torch.__version__.partition('+')[0]}, CUDA {torch.version.cuda}"
+        print(textwrap.fill(f"{machine}, sigmoid_inline {__version__}", 80))
+        print(f"medians of up to {args.trials} rounds (~: too different to cite)")
         for name in args.dtype:
-            dtype, bits = getattr(torch, name), torch.arange(-(1 << 15), 1 << 15).short()
-            bits = bits.to(args.device).view(dtype if dtype.itemsize == 2 else torch.bfloat16)
-            x, before = bits.to(dtype), kernel_calls()
-            error = max_error_ulp(x)
-            if kernel_calls() > before:
-                errors.append((error, name, "one of all 16-bit numbers"))
+            dtype, before = getattr(torch, name), kernel_calls()
+            bits = torch.arange(-(1 << 15), 1 << 15, device=args.device).short()
+            x = bits.view(dtype if dtype.itemsize == 2 else torch.bfloat16).to(dtype)
+            (error,) = _of_ranks(args, max_error_ulp(x))
+            if kernel_calls() > before: errors.append((max(error), name, "all 16-bit numbers"))
+            elif _moved or has_kernel and (args.cuda or name != "float16"):
+                failures.append(f"no kernel computed a dense {name} tensor. {_moved}")
             print(f"\n{name:35}{'ratio':>8}{'speed':>13}", flush=True)
-            for case, (make, way, within) in _cases(args, dtype).items():
-                _row(args, case, make(), way, within, ratios, errors)
-        worst, failure = {}, ""  # of each bound
-        for error, name, case in errors:
-            bound = _BOUND_ULP[name]
-            worst[bound] = max(worst.get(bound, 0), error)
-            if error >= bound:  # a wrong result below a power of two may err by half an ulp alone
-                failure = failure or f"an error of {error:.3g} ulp in {name}, {case}"
-        before, without = kernel_calls(), _without_kernel(args.cuda)
-        sigmoid(torch.ones(9, device=args.device))
-        if kernel_calls() == before and not without:
-            failure = f"no kernel computed a dense float32 tensor. {_moved}"
-        if failure:
-            print(f"\nFAILED: {failure}")
-            raise SystemExit(1) if _IS_COMMAND else RuntimeError(f"sigmoid_inline: {failure}")
-        if not ratios:
-            return print(f"\nRIGHT  torch.sigmoid took every call{without and ': '}{without}")
+            for case, (make, way) in _cases(args, dtype).items():
+                _row(args, case, make(), way, ratios, errors)
+        failures += [f"an error of {error:.3g} ulp in {name}, {case}"
+                     for error, name, case in errors if error >= _BOUND_ULP[name]]
+        if failures:
+            print(f"\nFAILED: {failures[0]}")
+            raise SystemExit(1) if _IS_COMMAND else RuntimeError(f"sigmoid_inline: {failures[0]}")
+        if not ratios: return print("\nRIGHT  torch.sigmoid took every call: see README.md")
         print("\n" + textwrap.fill(f"SPEED  {min(ratios)[1]} to {max(ratios)[1]}", 80))
-        (bound, error), *others = worst.items()
-        others = "".join(f"; {other:.3g} of {allowed}" for allowed, other in others)
-        print(f"RIGHT  at most {error:.3g} ulp from exact, where {bound} is allowed{others}")
+        worst = {_BOUND_ULP[name]: error for error, name, _ in sorted(errors)}  # the last counts
+        told = (f"{worst[b]:.3g} ulp from exact, where {b} is allowed" for b in worst)
+        print(textwrap.fill(f"RIGHT  at most {'; '.join(told)}", 80))
 
 
 if __name__ == "__main__":
