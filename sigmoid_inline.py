@@ -766,7 +766,8 @@ struct CpuCall {
   }
 
   // Computes a row of the view, with the neighbours of `dense` from `other` on.
-  void compute_row(const T* row, bool is_repeated, const T* other, T* to, int64_t numel) const {
+  [[gnu::flatten]] void compute_row(const T* row, bool is_repeated, const T* other, T* to,
+                                    int64_t numel) const {
     const auto run = [&](auto f) {
       if (!is_repeated) return compute_loop(f, row, other, to, numel);
       compute_loop([f, x = *row](T, T y) { return f(x, y); }, to, other, to, numel);
@@ -794,12 +795,13 @@ struct CpuCall {
     for (int64_t done = 0, piece; done < numel; done += piece) {
       piece = std::min(view.sizes[0] - at[0], numel - done);
       f(row, done, piece);
-      at[0] += piece;
-      row += piece * view.strides[0];
-      for (int d = 0; at[d] == view.sizes[d] && d + 1 < view.ndim; d++) {
-        row += view.strides[d + 1] - at[d] * view.strides[d];
+      row -= at[0] * view.strides[0];  // to the start of the next row
+      at[0] = 0;
+      for (int d = 1; d < view.ndim; d++) {
+        row += view.strides[d];
+        if (++at[d] < view.sizes[d]) break;
+        row -= view.sizes[d] * view.strides[d];
         at[d] = 0;
-        at[d + 1]++;
       }
     }
   }
@@ -811,12 +813,17 @@ struct CpuCall {
     T copy[kTile];
     T* const to = is_in_place ? copy : out + first;
     const T* const other = dense ? dense + first : to;
+    const int64_t stride = view.strides[0];
+    if (!is_copied) {
+      return for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
+        compute_row(row, stride == 0, other + done, to + done, piece);
+      });
+    }
     for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
-      if (!is_copied) return compute_row(row, stride == 0, other + done, to + done, piece);
       if (stride == 1) memcpy(to + done, row, piece * sizeof(T));
       for (int64_t n = 0; stride != 1 && n < piece; n++) to[done + n] = row[n * stride];
     });
-    if (is_copied) compute_row(to, false, other, to, numel);
+    compute_row(to, false, other, to, numel);
     if (!is_in_place) return;
     for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
       for (int64_t n = 0; n < piece; n++) const_cast<T*>(row)[n * stride] = to[done + n];
