@@ -537,28 +537,19 @@ int current_gpu() {
 FORMULA_SOURCE = _numbered(r"""
 #ifdef __CUDACC__
 #define INLINE __device__ __forceinline__
+#define BOUND constexpr
 // 1/d for a normal d, to 2^-23 (float) or 2^-20 (double). `1 / d` in CUDA C++ is an IEEE division:
 // 4 % slower in float32 at 2^29 elements, 17 % in the L2 cache.
-INLINE float reciprocal(float d) {
-  asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(d));
-  return d;
-}
-INLINE double reciprocal(double d) {
-  asm("rcp.approx.ftz.f64 %0, %0;" : "+d"(d));
-  return d;
-}
+INLINE float reciprocal(float d) { asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(d)); return d; }
+INLINE double reciprocal(double d) { asm("rcp.approx.ftz.f64 %0, %0;" : "+d"(d)); return d; }
 #else
 #define INLINE inline __attribute__((always_inline))
-template <class T>
-INLINE T reciprocal(T d) { return 1 / d; }
+#define BOUND
+template <class T> INLINE T reciprocal(T d) { return 1 / d; }
 #endif
 
 template <class To, class From>
-INLINE To bit_cast(From from) {
-  To to;
-  memcpy(&to, &from, sizeof to);
-  return to;
-}
+INLINE To bit_cast(From from) { To to; memcpy(&to, &from, sizeof to); return to; }
 
 // 16-bit types convert to float and back. cuda_bf16.h and cuda_fp16.h would add 0.5 s to the build.
 struct BFloat16 {
@@ -574,18 +565,6 @@ struct BFloat16 {
   }
   INLINE operator float() const { return bit_cast<float>(uint32_t(bits) << 16); }
 };
-#ifdef __CUDACC__
-struct Half {
-  uint16_t bits;
-  Half() = default;
-  INLINE Half(float x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
-  INLINE operator float() const {
-    float x;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
-    return x;
-  }
-};
-#endif
 
 // lowest + u (... + u highest)
 template <class T, class... Rest>
@@ -614,13 +593,9 @@ INLINE float exp_rest_16bit(float u) {
   return polynomial(u, 0x1.0005dp-1f, -0x1.560aa8p-3f, 0x1.5173a2p-5f);
 }
 
-template <class T>
-using Wide = std::conditional_t<sizeof(T) == 8, double, float>;  // what T is computed in
-template <class W>
-struct Range {
-  W least = sizeof(W) == 4 ? -104.7 : -745.9;  // power is 0 there
-  W most = 40;                                 // the result rounds to 1 there
-};
+template <class T> using Wide = std::conditional_t<sizeof(T) == 8, double, float>;
+template <class W> BOUND W least = sizeof(W) == 8 ? -745.9 : -104.7;  // power is 0 there
+template <class W> BOUND W most = 40;                                 // the result rounds to 1 there
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2. The denominator is
 // carried as high + low, and one Newton step with both (of third order for double) divides: less
@@ -628,7 +603,7 @@ struct Range {
 // last product rounds into the subnormal range where the result lies there, so that no range needs
 // a path of its own. For 16 bits the low parts are left out.
 template <class T, class W = Wide<T>>
-INLINE T sigmoid(T input, Range<W> range = {}) {
+INLINE T sigmoid(T input) {
   constexpr bool f32 = sizeof(W) == 4, exact = sizeof(T) > 2;
   using Bits = std::conditional_t<f32, uint32_t, uint64_t>;
   constexpr int mantissa = f32 ? 23 : 52, bias = f32 ? 127 : 1023;
@@ -638,8 +613,8 @@ INLINE T sigmoid(T input, Range<W> range = {}) {
   constexpr W to_integer = f32 ? 0x1.8p23 : 0x1.8p52;  // a sum with it ends in the integer's bits
   constexpr W scale = f32 ? 0x1p24 : 0x1p53;
   W x = input;
-  x = x < range.least ? range.least : x;  // written so that NaN stays NaN
-  x = x > range.most ? range.most : x;
+  x = x < least<W> ? least<W> : x;  // written so that NaN stays NaN
+  x = x > most<W> ? most<W> : x;
   const W t = std::fma(x, log2e, to_integer), k = t - to_integer;
   W u = std::fma(-k, exact ? ln2_high : ln2_high + ln2_low, x);
   if (exact) u = std::fma(-k, ln2_low, u);
@@ -657,6 +632,17 @@ INLINE T sigmoid(T input, Range<W> range = {}) {
 }
 
 #ifdef __CUDACC__
+struct Half {
+  uint16_t bits;
+  Half() = default;
+  INLINE Half(float x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
+  INLINE operator float() const {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+  }
+};
+
 // With these constants every 16-bit input rounds correctly on sm_90. Other GPUs approximate alike,
 // and a test over all inputs tells where one does not. The formula takes 20 to 29 % longer. Some
 // exact results lie within a float32 ulp of a tie, so the constants lie next to -log2 e, 0 and 1:
@@ -674,18 +660,16 @@ INLINE Half sigmoid(Half x) { return sigmoid_16bit(x); }
 // A step of the backward: on a GPU PyTorch rounds each of the three to T, on a CPU the last one.
 template <class T, class W>
 INLINE W step(W x) {
-#if __CUDA_ARCH__ >= 800  // a pair with 0 in its low half is the rounded float: half the time
+#ifndef __CUDACC__
+  return x;
+#elif __CUDA_ARCH__ >= 800  // a pair with 0 in its low half is the rounded float: half the time
   if constexpr (std::is_same_v<T, BFloat16>) {
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(x), "f"(0.0f));
     return bit_cast<float>(pair);
   }
 #endif
-#ifdef __CUDACC__
   return T(x);
-#else
-  return x;
-#endif
 }
 // The backward has PyTorch's bits, by its order of operations and its roundings.
 template <class T>
@@ -697,13 +681,12 @@ INLINE T sigmoid_backward(T grad, T output) {
 // The data types that have a kernel: run(T()) for this one, or false.
 template <class Run>
 bool with_type(Dtype dtype, Run run) {
-  if (dtype == Dtype::kFloat) return run(float());
-  if (dtype == Dtype::kDouble) return run(double());
-  if (dtype == Dtype::kBFloat16) return run(BFloat16());
 #ifdef __CUDACC__
   if (dtype == Dtype::kHalf) return run(Half());
 #endif
-  return false;
+  if (dtype == Dtype::kFloat) return run(float());
+  if (dtype == Dtype::kDouble) return run(double());
+  return dtype == Dtype::kBFloat16 && run(BFloat16());
 }
 """)
 
@@ -736,21 +719,17 @@ template <class F>
 INLINE BFloat16Pair apply(F f, BFloat16Pair x, BFloat16Pair y) {
   return {uint32_t(f(x.part(16), y.part(16)).bits) << 16 | f(x.part(0), y.part(0)).bits};
 }
-template <class T, class F>
-INLINE T apply(F f, T x, T y) { return f(x, y); }
+template <class T, class F> INLINE T apply(F f, T x, T y) { return f(x, y); }
 
 template <class T>
 struct CpuCall {
   const Operands& operands;
   const View& view;
-  const bool is_new, output_is_view = operands.output_is_view;
-  T* const out = static_cast<T*>(operands.out);
-  const T* const in = static_cast<const T*>(operands.in);
-  const T* const dense = static_cast<const T*>(operands.dense);  // null in the forward
-  const int64_t stride = view.strides[0];
-  const bool is_in_place = out == in && !view.is_dense();
-  const bool is_copied = is_in_place || stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
+  bool is_new;
   fenv_t environment = {};  // of the calling thread: whether it flushes subnormals
+  T* out = static_cast<T*>(operands.out);
+  const T* in = static_cast<const T*>(operands.in);
+  const T* dense = static_cast<const T*>(operands.dense);  // null in the forward
 
   // to[n] = f(x[n], y[n]), of which f uses one or both.
   template <class F>
@@ -772,12 +751,8 @@ struct CpuCall {
       if (!is_repeated) return compute_loop(f, row, other, to, numel);
       compute_loop([f, x = *row](T, T y) { return f(x, y); }, to, other, to, numel);
     };
-    // Of a clamp by a value that it cannot know, GCC makes a vector maximum, of one by a constant a
-    // comparison and a blend: 1.1 to 1.2 times the time.
-    const volatile Range<Wide<T>> constants;
-    const Range<Wide<T>> range = {constants.least, constants.most};
-    if (!dense) return run([range](T x, T) { return sigmoid(x, range); });
-    if (output_is_view) return run([](T x, T y) { return sigmoid_backward(y, x); });
+    if (!dense) return run([](T x, T) { return sigmoid(x); });
+    if (operands.output_is_view) return run([](T x, T y) { return sigmoid_backward(y, x); });
     run([](T x, T y) { return sigmoid_backward(x, y); });
   }
 
@@ -809,38 +784,37 @@ struct CpuCall {
   // Long rows and repeated values are computed where they lie. Short rows and wide strides are
   // copied into the output and computed there. A view that is computed in place is copied, computed
   // and copied back.
-  void compute_elements(int64_t first, int64_t numel) const {
-    T copy[kTile];
-    T* const to = is_in_place ? copy : out + first;
-    const T* const other = dense ? dense + first : to;
-    const int64_t stride = view.strides[0];
-    if (!is_copied) {
-      return for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
-        compute_row(row, stride == 0, other + done, to + done, piece);
-      });
-    }
-    for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
-      if (stride == 1) memcpy(to + done, row, piece * sizeof(T));
-      for (int64_t n = 0; stride != 1 && n < piece; n++) to[done + n] = row[n * stride];
-    });
-    compute_row(to, false, other, to, numel);
-    if (!is_in_place) return;
-    for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
-      for (int64_t n = 0; n < piece; n++) const_cast<T*>(row)[n * stride] = to[done + n];
-    });
-  }
-
   void compute_tiles(int64_t begin, int64_t end) const {
+    T copy[kTile];
+    const bool is_in_place = out == in && !view.is_dense();
+    const int64_t stride = view.strides[0], last = std::min(end * kTile, view.numel);
+    const bool is_copied = is_in_place || stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
     const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
     constexpr int64_t portion = kPopulatedBytes / sizeof(T);  // of whole tiles
-    const int64_t last = std::min(end * kTile, view.numel);
-    for (int64_t first = begin * kTile; first < last; first += portion) {
-      const int64_t numel = std::min(portion, last - first), step = is_copied ? kTile : numel;
-      if (has_new_pages) populate(out + first, numel * sizeof(T));
-      for (int64_t done = 0; done < numel; done += step)
-        compute_elements(first + done, std::min(step, numel - done));
+    for (int64_t first = begin * kTile, numel; first < last; first += numel) {
+      numel = std::min(is_copied ? kTile : portion, last - first);
+      if (has_new_pages && (first - begin * kTile) % portion == 0)
+        populate(out + first, std::min(portion, last - first) * sizeof(T));
+      T* const to = is_in_place ? copy : out + first;
+      const T* const other = dense ? dense + first : to;
+      if (!is_copied) {
+        for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
+          compute_row(row, stride == 0, other + done, to + done, piece);
+        });
+        continue;
+      }
+      for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
+        if (stride == 1) memcpy(to + done, row, piece * sizeof(T));
+        for (int64_t n = 0; stride != 1 && n < piece; n++) to[done + n] = row[n * stride];
+      });
+      compute_row(to, false, other, to, numel);
+      if (!is_in_place) continue;
+      for_each_row(first, numel, [&](const T* row, int64_t done, int64_t piece) {
+        for (int64_t n = 0; n < piece; n++) const_cast<T*>(row)[n * stride] = to[done + n];
+      });
     }
   }
+
   static void compute_in_pool(int64_t begin, int64_t end, void* context) {
     const auto& call = *static_cast<const CpuCall*>(context);
     fenv_t own;
@@ -849,22 +823,19 @@ struct CpuCall {
     call.compute_tiles(begin, end);
     fesetenv(&own);
   }
-
-  bool compute() {
-    const int64_t tiles = (view.numel + kTile - 1) / kTile;
-    if (tiles > kGrain) {
-      fegetenv(&environment);
-      return !torch_parallel_for(0, tiles, kGrain, compute_in_pool, this);
-    }
-    compute_tiles(0, tiles);  // without PyTorch's shim one element takes 0.03 us less of 0.6
-    return true;
-  }
 };
 
 // Returns whether it was computed. `is_new`: the output was allocated for this call.
 bool compute_on_cpu(Dtype dtype, const Operands& operands, const View& view, bool is_new) {
   return with_type(dtype, [&](auto zero) {
-    return CpuCall<decltype(zero)>{operands, view, is_new}.compute();
+    CpuCall<decltype(zero)> call = {operands, view, is_new};
+    const int64_t tiles = (view.numel + kTile - 1) / kTile;
+    if (tiles > kGrain) {
+      fegetenv(&call.environment);
+      return !torch_parallel_for(0, tiles, kGrain, call.compute_in_pool, &call);
+    }
+    call.compute_tiles(0, tiles);  // without PyTorch's shim one element takes 0.03 us less of 0.6
+    return true;
   });
 }
 """)
