@@ -604,8 +604,7 @@ template <class W> BOUND W most = 40;  // the result rounds to 1 there
 // than 1 ulp over all 2^32 floats. Numerator and denominator are scaled by 2^24 (2^53), and the
 // last product rounds into the subnormal range where the result lies there, so that no range needs
 // a path of its own. For 16 bits the low parts are left out.
-template <class T, class W = Wide<T>>
-INLINE T sigmoid(T input) {
+template <class T, class W = Wide<T>> INLINE T sigmoid(T input) {
   constexpr bool f32 = sizeof(W) == 4, exact = sizeof(T) > 2;
   using Bits = std::conditional_t<f32, uint32_t, uint64_t>;
   constexpr int mantissa = f32 ? 23 : 52, bias = f32 ? 127 : 1023;
@@ -659,8 +658,7 @@ INLINE Half sigmoid(Half x) { return sigmoid_16bit(x); }
 
 // The backward has PyTorch's bits, by its order of operations and its roundings: on a GPU PyTorch
 // rounds each of three steps to T, on a CPU the last one.
-template <class T, class W>
-INLINE W step(W x) {
+template <class T, class W> INLINE W step(W x) {
 #ifndef __CUDACC__
   return x;
 #elif __CUDA_ARCH__ >= 800  // a pair with 0 in its low half is the rounded float: half the time
@@ -672,15 +670,13 @@ INLINE W step(W x) {
 #endif
   return T(x);
 }
-template <class T>
-INLINE T sigmoid_backward(T grad, T output) {
+template <class T> INLINE T sigmoid_backward(T grad, T output) {
   const Wide<T> y = output;
   return step<T>(grad * step<T>(1 - y)) * y;
 }
 
 // The data types that have a kernel: run(T()) for this one, or false.
-template <class Run>
-bool with_type(Dtype dtype, Run run) {
+template <class Run> bool with_type(Dtype dtype, Run run) {
 #ifdef __CUDACC__
   if (dtype == Dtype::kHalf) return run(Half());
 #endif
@@ -715,14 +711,12 @@ struct [[gnu::packed, gnu::aligned(2), gnu::may_alias]] BFloat16Pair {
   uint32_t bits;
   BFloat16 part(int shift) const { return bit_cast<BFloat16>(uint16_t(bits >> shift)); }
 };
-template <class F>
-INLINE BFloat16Pair apply(F f, BFloat16Pair x, BFloat16Pair y) {
+template <class F> INLINE BFloat16Pair apply(F f, BFloat16Pair x, BFloat16Pair y) {
   return {uint32_t(f(x.part(16), y.part(16)).bits) << 16 | f(x.part(0), y.part(0)).bits};
 }
 template <class T, class F> INLINE T apply(F f, T x, T y) { return f(x, y); }
 
-template <class T>
-struct CpuCall {
+template <class T> struct CpuCall {
   const Operands& operands;
   const View& view;
   bool is_new;
@@ -732,8 +726,7 @@ struct CpuCall {
   const T* dense = static_cast<const T*>(operands.dense);  // null in the forward
 
   // to[n] = f(x[n], y[n]), of which f uses one or both.
-  template <class F>
-  static void compute_loop(F f, const T* x, const T* y, T* to, int64_t numel) {
+  template <class F> static void compute_loop(F f, const T* x, const T* y, T* to, int64_t numel) {
     using U = std::conditional_t<sizeof(T) == 2, BFloat16Pair, T>;
     constexpr int64_t kElements = sizeof(U) / sizeof(T);
     const auto from = [](const T* p) { return reinterpret_cast<const U*>(p); };
@@ -758,8 +751,7 @@ struct CpuCall {
 
   // Calls f(row, done, piece) for each piece of a row of the view in the `numel` elements from
   // `first` on: `piece` elements at `row`, behind `done` others.
-  template <class F>
-  void for_each_row(int64_t first, int64_t numel, F f) const {
+  template <class F> void for_each_row(int64_t first, int64_t numel, F f) const {
     const T* row = in;
     int64_t at[kMaxDims];
     for (int d = 0; d < view.ndim; d++) {
