@@ -200,8 +200,7 @@ COMMON_SOURCE = _numbered(r"""
 // figures are of float32 at 4096 x 393216 where they name no other case.
 inline constexpr int kBlock = 128;      // threads; blocks of 256 take 1.3 % longer
 inline constexpr int kWideUnits = 2;    // units a thread of a view; 1: 8 % longer (expanded row)
-inline constexpr int kDoubleBlocks = 8;  // resident blocks that float64's registers must allow;
-                                         // without this bound 5 % slower in the L2 cache
+inline constexpr int kDoubleBlocks = 8;  // that float64's registers allow; else 5 % longer in L2
 inline constexpr int kSector = 32;      // bytes of memory that are read at once: see is_sparse()
 inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;           // elements that stay in a CPU's L1 cache
@@ -214,13 +213,11 @@ inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see 
 // bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
 // for 13 blocks on an H100, where 16 fit: 13 are 0.9 % faster than 16, 12 and 14 gain less. It asks
 // for 19 on an H200, where 16 fit: 15 blocks, two units a thread in 10 to 12 blocks, and a loop of
-// what fits take 3 %, 3 % and 8 % longer there. Never fewer than three quarters of the blocks stay,
-// as the rule was measured on two GPUs. From 1.5 times what fits on, a thread moves two units, as
-// on a B200; from 3 times on four; from 6 times on eight; as long as they take half of a
-// multiprocessor's 65,536 registers. Four and eight are reasoned, not seen: a Rubin asks for eight.
-struct Tuning {
-  int units_per_thread, resident_blocks;
-};
+// what fits take 3 %, 3 % and 8 % longer. Three quarters of the blocks stay at least, as two GPUs
+// alone were measured. From 1.5 times what fits on, a thread moves two units, as on a B200; from 3
+// times on four, from 6 times on eight, as a Rubin asks for, while they take half of the 65,536
+// registers of a multiprocessor. Four and eight are reasoned, not seen.
+struct Tuning { int units_per_thread, resident_blocks; };
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
   const double bytes_per_s = 2e3 * memory_clock_khz * bus_bits / 8;  // at both edges of the clock
@@ -243,10 +240,9 @@ struct View {
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
   bool has_overlap() const {  // or may have: its rows do not lie one behind the other
-    for (int d = 0; d < ndim; d++) {
-      if (strides[d] < (d == 0 ? 1 : sizes[d - 1] * strides[d - 1])) return true;
-    }
-    return false;
+    bool has_one = strides[0] < 1;
+    for (int d = 1; d < ndim; d++) has_one |= strides[d] < sizes[d - 1] * strides[d - 1];
+    return has_one;
   }
 
   // Whether runs of neighbours are shorter than two thirds of a sector of memory, and no two runs
@@ -275,10 +271,7 @@ KERNEL_SOURCE = _numbered(r"""
 #include <cuda.h>
 static_assert(CUDART_VERSION / 1000 == int(PYTORCH_CUDA), "nvcc is not of PyTorch's CUDA");
 
-template <class T, int count>
-struct alignas(count * sizeof(T)) Unit {
-  T element[count];
-};
+template <class T, int count> struct alignas(count * sizeof(T)) Unit { T element[count]; };
 
 // A view for the kernel: the innermost dimension is counted in units, strides are in elements. To
 // divide is to multiply: n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and
@@ -394,8 +387,7 @@ struct Gpu {
   }
 };
 
-template <class T>
-struct GpuCall {
+template <class T> struct GpuCall {
   static constexpr auto kForward = Direction::kForward, kBackward = Direction::kBackward;
   static constexpr int kElement = sizeof(T), kWord = std::max(kElement, 4);  // bytes
   const Operands& operands;
@@ -408,7 +400,7 @@ struct GpuCall {
   // of the runtime. From 9.0 on a block may start before the writes of the grid before are visible,
   // for which the kernel waits: 0.5 us less a call, 0.4 us less in a graph.
   template <int unit_bytes, int units_per_thread, int ndim, Direction direction>
-  bool launch(unsigned shared_bytes = 0) {
+  bool launch(unsigned shared_bytes = 0) const {
     constexpr int unit_elements = unit_bytes / kElement, block_units = kBlock * units_per_thread;
     // Indices have 32 bits, with room for a last block, and a division takes 31 of them.
     if (view.numel / unit_elements > (ndim > 0 ? INT32_MAX : UINT32_MAX - 4096)) return false;
@@ -440,7 +432,7 @@ struct GpuCall {
     return !gpu.launch_kernel(&config, handle, const_cast<void**>(arguments), nullptr);
   }
   template <int unit_bytes, int units_per_thread>
-  bool launch_by_ndim() {  // one strided dimension is launched as two, the second of size 1
+  bool launch_by_ndim() const {  // one strided dimension is launched as two, the second of size 1
     if (view.is_dense()) return launch<unit_bytes, units_per_thread, 0, kForward>();
     if (view.ndim <= 2) return launch<unit_bytes, units_per_thread, 2, kForward>();
     return launch<unit_bytes, units_per_thread, kMaxGpuDims, kForward>();
@@ -463,7 +455,7 @@ struct GpuCall {
   // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. A thread
   // loads 16 bytes. It loads two units of 16 of a view, of a tensor in the L2 cache whose reading
   // is more than half a wave, and where tune() says so.
-  bool launch_forward() {
+  bool launch_forward() const {
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
     if constexpr (std::is_same_v<T, float>) {
@@ -479,7 +471,7 @@ struct GpuCall {
     if (units == 8) return launch<16, 8, 0, kForward>();
     return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.occupancy_bytes);
   }
-  bool launch_backward() {
+  bool launch_backward() const {
     if (view.strides[0] > 1) return false;  // PyTorch's kernel takes 2 % less for a transpose
     if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>();
     if (view.is_dense()) return launch<16, kWideUnits, 0, kBackward>();
@@ -493,7 +485,7 @@ bool launch_on_gpu(Dtype dtype, const Operands& operands, const View& view, int 
   static thread_local Gpu gpus[128];  // of each thread, so that nothing is locked
   if (gpus[device].wave_bytes == 0) gpus[device].read(device);  // once
   return with_type(dtype, [&](auto zero) {
-    GpuCall<decltype(zero)> call = {operands, view, gpus[device], device, stream};
+    const GpuCall<decltype(zero)> call = {operands, view, gpus[device], device, stream};
     return operands.dense ? call.launch_backward() : call.launch_forward();
   });
 }
@@ -847,12 +839,10 @@ bool are_alike(const Tensor& x, const Tensor& y) {
 }
 
 // A new output of `x` and `y`, which have the same sizes, with the strides that at::TensorIterator
-// gives it: contiguous or channels-last where both are that, else those of both, and in all these
-// cases both lie as the output does. Else it is dense in the order of the strides of `x`. The
-// strides of `y` order dimensions that those of `x` do not.
-struct Layout {
-  at::DimVector strides, order;  // the dimensions from the innermost on, where inputs lie otherwise
-};
+// gives it: contiguous or channels-last where both are that, else those of both. In these cases
+// both lie as the output does, and `order` is empty. Else it is dense in the order of the strides
+// of `x`, and of those of `y` for dimensions that the former leave open.
+struct Layout { at::DimVector strides, order; };  // dimensions from the innermost on, or none
 Layout output_layout(const Tensor& x, const Tensor& y) {
   const auto sizes = x.sizes(), a = x.strides(), b = y.strides();
   constexpr auto kChannelsLast = at::MemoryFormat::ChannelsLast;
@@ -1069,6 +1059,7 @@ EXPORT int sigmoid_inline_has_cpu() { return HAS_CPU; }
 #     and its neighbours), and TorchDispatchModeTLS knows of modes (c10/core/impl/); the compiler or
 #     the loader says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
+#   VirtualGuardImpl knows the current GPU; c10/core/impl/VirtualGuardImpl.h; the compiler says so.
 #   torch.Tensor's method sigmoid computes torch.sigmoid; tests of what intercepts and records.
 #   torch.sigmoid is a method of torch._C._VariableFunctionsClass; the import raises.
 #   torch.jit.script knows two attributes of sigmoid; torch/jit/_trace.py; scripting raises.
@@ -1452,6 +1443,7 @@ def _row(args, case, x, way, ratios, errors):
     ours, theirs = call(sigmoid, x), call(torch.sigmoid, x)
     if case.startswith("enable()"): ours, within = theirs, enable
     with within():
+        torch.full_like(x, float("nan"))  # as in max_error_ulp()
         before, result = kernel_calls(), ours()
         is_taken = kernel_calls() > before
     if "bwd, " not in case: error = max_error_ulp(x, result)
