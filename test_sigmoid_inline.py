@@ -658,8 +658,6 @@ if os.fork() == 0:
     x = torch.zeros(1, device="cuda" if torch.cuda.device_count() else "cpu")
     os._exit(int(sigmoid_inline.sigmoid(x).item() != 0.5))
 assert os.wait()[1] == 0"""
-    out, err = run("-c", code, cache=cache, CUDA_VISIBLE_DEVICES=devices)
-    assert out == "" and re.fullmatch(COMPILED if devices is None else "", err), err
     assert run("-c", code, cache=cache, CUDA_VISIBLE_DEVICES=devices) == ("", "")
     nm = ["nm", "-D", "--defined-only", *cache.rglob("*.so")]
     own = r"(?m)^\w+ [^WVu] (.*(?:sigmoid|Gpu|View|populate|compute|launch|kernel).*)"
@@ -758,6 +756,8 @@ def test_wrong_library_is_built_again_and_the_copy_executed_last_computes(execut
         return names["kernel_calls"]() == before + 2 * HAS_CPU_KERNEL
 
     assert computed_by(second)
+    for other in library.parent.glob("*.so"):
+        other.unlink()
     (tmp_path / library.name).replace(library)  # which is loaded already
     assert computed_by(execute(TEXT)[0]) and computed_by(first)
 
