@@ -963,9 +963,11 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   const Layout layout = output_layout(x, x);
   if (!make_view(view, x, layout)) return {};
   if (out) {  // as a new result would be, in memory of its own; or x itself, on a CPU also a view
+    const bool is_alias = out->is_alias_of(x);  // also false for a copy that is made on writing
     const bool begins_as_x = out->const_data_ptr() == x.const_data_ptr();
-    const bool is_apart = !out->is_alias_of(x) && (view.is_dense() || !begins_as_x);
-    const bool is_x = begins_as_x && (view.is_dense() || (x.is_cpu() && !view.has_overlap()));
+    const bool is_apart = !is_alias && (view.is_dense() || !begins_as_x);
+    const bool is_x = is_alias && begins_as_x &&
+                      (view.is_dense() || (x.is_cpu() && !view.has_overlap()));
     if (!is_apart && !is_x) return {};
     if (out->strides() != (is_apart ? at::IntArrayRef(layout.strides) : x.strides())) return {};
   }
@@ -1094,7 +1096,8 @@ EXPORT int sigmoid_inline_has_cpu() { return HAS_CPU; }
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
 #   VirtualGuardImpl knows the current GPU; c10/core/impl/VirtualGuardImpl.h; the compiler says so.
 #   torch.Tensor's method sigmoid computes torch.sigmoid; tests of what intercepts and records.
-#   torch.sigmoid is a method of torch._C._VariableFunctionsClass; the import raises.
+#   torch.sigmoid is a method of torch._C._VariableFunctionsClass, and classes that intercept no
+#     function have torch._C._disabled_torch_function_impl; the import raises.
 #   torch.jit.script knows two attributes of sigmoid; torch/jit/_trace.py; scripting raises.
 #   From Python 3.12 on PyFunction_SetVectorcall is documented; without it the Python body runs.
 #   Dynamo replaces the interpreter's frame evaluation (PEP 523), which Python's documentation of
@@ -1113,6 +1116,11 @@ struct PyMethodDef {
 PyObject* PyCFunction_NewEx(PyMethodDef*, PyObject* self, PyObject* module);
 PyObject* PyObject_Call(PyObject*, PyObject* arguments, PyObject* keywords);
 PyObject* PyObject_Type(PyObject*);
+PyObject* PyObject_GetAttrString(PyObject*, const char*);
+PyObject* PyDict_GetItemString(PyObject*, const char*);
+PyObject* PyTuple_GetItem(PyObject*, ptrdiff_t);
+ptrdiff_t PyTuple_Size(PyObject*);
+void PyErr_Clear();
 void Py_DecRef(PyObject*);
 struct _is* PyInterpreterState_Get();
 PyObject* _PyEval_EvalFrameDefault(struct _ts*, struct _PyInterpreterFrame*, int);
@@ -1121,17 +1129,36 @@ __attribute__((weak))  // Python 3.10 has none, and never calls it
 PyObject* PyObject_Vectorcall(PyObject*, PyObject* const*, size_t nargs, PyObject* names);
 }
 constexpr size_t kArgumentsOffset = size_t(1) << 63;  // PY_VECTORCALL_ARGUMENTS_OFFSET
-PyObject *torch_sigmoid, *tensor_sigmoid, *python_body, *tensor_class, *parameter_class;
+PyObject *torch_sigmoid, *tensor_sigmoid, *python_body;
+PyObject *tensor_class, *parameter_class, *no_handler;
 
-// Our key, but none where a dispatch mode runs Python before the kernel: see end_key().
-DispatchKeySet added_keys() {
-  const bool has_mode = c10::impl::TorchDispatchModeTLS::any_modes_set();
-  return has_mode ? DispatchKeySet() : DispatchKeySet(kOurKey);
+bool is_exact(PyObject* x) {  // a Tensor or a Parameter, of no class of the user's
+  PyObject* const type = PyObject_Type(x);
+  Py_DecRef(type);
+  return type == tensor_class || type == parameter_class;
+}
+bool has_handler(PyObject* x) {  // of its class, in Python; DTensor has none
+  PyObject* const handler = PyObject_GetAttrString(x, "__torch_function__");
+  if (!handler) PyErr_Clear();
+  Py_DecRef(handler);
+  return handler && handler != no_handler;
+}
+bool has_function_mode() { return at::impl::torch_function_mode_enabled(); }
+
+// Our key, but none where Python may run before the kernel: see end_key().
+DispatchKeySet keys_for(PyObject* const* arguments, size_t count) {
+  bool is_intercepted = has_function_mode() || c10::impl::TorchDispatchModeTLS::any_modes_set();
+  for (size_t n = 0; n < count; n++)
+    is_intercepted |= arguments[n] && !is_exact(arguments[n]) && has_handler(arguments[n]);
+  return is_intercepted ? DispatchKeySet() : DispatchKeySet(kOurKey);
 }
 
 // torch.sigmoid's call, with our key: a built-in function, which is pickled as torch.sigmoid is.
 PyObject* python_call(PyObject*, PyObject* arguments, PyObject* keywords) {
-  const c10::impl::IncludeDispatchKeyGuard guard(added_keys());
+  PyObject* const out = keywords ? PyDict_GetItemString(keywords, "out") : nullptr;
+  PyObject* const x = PyTuple_Size(arguments) > 0 ? PyTuple_GetItem(arguments, 0) : nullptr;
+  PyObject* const known[] = {x, out};  // one may be missing
+  const c10::impl::IncludeDispatchKeyGuard guard(keys_for(known, 2));
   return PyObject_Call(torch_sigmoid, arguments, keywords);
 }
 
@@ -1142,22 +1169,20 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
                                            PyObject* names) {
   if (_PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) != _PyEval_EvalFrameDefault)
     return PyObject_Vectorcall(python_body, arguments, nargs, names);
-  PyObject* function = torch_sigmoid;
-  if ((nargs & ~kArgumentsOffset) == 1 && !names && !at::impl::torch_function_mode_enabled()) {
-    PyObject* const type = PyObject_Type(arguments[0]);
-    Py_DecRef(type);
-    if (type == tensor_class || type == parameter_class) function = tensor_sigmoid;
-  }
-  const c10::impl::IncludeDispatchKeyGuard guard(added_keys());
+  const size_t count = (nargs & ~kArgumentsOffset) + (names ? PyTuple_Size(names) : 0);
+  const bool is_plain = count == 1 && !names && !has_function_mode() && is_exact(arguments[0]);
+  const c10::impl::IncludeDispatchKeyGuard guard(keys_for(arguments, count));
+  PyObject* const function = is_plain ? tensor_sigmoid : torch_sigmoid;
   return PyObject_Vectorcall(function, arguments, nargs, names);
 }
 
 // Registers the kernel and returns the built-in function, a method of `self` as torch.sigmoid is.
 // Python keeps the objects.
 EXPORT PyObject* sigmoid_inline_start(PyObject* function, PyObject* method, PyObject* body,
-                                      PyObject* self, PyObject* tensor, PyObject* parameter) {
+                                      PyObject* self, PyObject* tensor, PyObject* parameter,
+                                      PyObject* disabled_torch_function) {
   torch_sigmoid = function, tensor_sigmoid = method, python_body = body;
-  tensor_class = tensor, parameter_class = parameter;
+  tensor_class = tensor, parameter_class = parameter, no_handler = disabled_torch_function;
   sigmoid_inline_register(1);
   static PyMethodDef definition = {"sigmoid", python_call, 3 /* VARARGS and KEYWORDS */, nullptr};
   return PyCFunction_NewEx(&definition, self, nullptr);
@@ -1313,8 +1338,8 @@ def _load():
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # then no program's status is known
             ctypes.CDLL(None).signal(signal.SIGCHLD, 0)  # in any thread
             steps.callback(ctypes.CDLL(None).signal, signal.SIGCHLD, 1)
-        cxx, cc = os.environ.get("CXX") or "c++", os.environ.get("CC") or "gcc"
-        cc = [word for word in cc.split() if word[0] != "-"][-1]  # nvcc takes a program alone
+        cxx, cc = os.environ.get("CXX", "").strip() or "c++", os.environ.get("CC", "").split()
+        cc = ["gcc", *(word for word in cc if word[0] != "-")][-1]  # nvcc takes a program alone
         steps.remedy = "" if shutil.which(cxx.split()[0]) else ": install g++"
         steps.remedy += f" (CXX={cxx}, CC={cc}, in {directory}; tried with PyTorch 2.10 to 2.15)"
         # cpp_extension would say less of a compiler than ninja, and ask CUDA, not NVML, for a GPU.
@@ -1356,7 +1381,7 @@ if not _IS_MOCKED:
     _body = type(sigmoid)(sigmoid.__code__, globals())
     _body.__kwdefaults__ = sigmoid.__kwdefaults__
     _kept = _own, torch.Tensor.sigmoid, _body, _functions, torch.Tensor, torch.nn.Parameter
-    _kept = [ctypes.py_object(kept) for kept in _kept]
+    _kept = [ctypes.py_object(kept) for kept in (*_kept, torch._C._disabled_torch_function_impl)]
     _call = _library.sigmoid_inline_start(*_kept)
     for _object in _kept:  # by the library, however long this module lives
         ctypes.pythonapi.Py_IncRef(_object)
@@ -1384,7 +1409,7 @@ def max_error_ulp(x, result=None):
     result = sigmoid(x) if result is None else result
     info, worst = torch.finfo(x.dtype), 0.0
     for y, block in zip(*(tensor.detach().reshape(-1).split(1 << 20) for tensor in (result, x))):
-        exact = block.double().clamp_(max=40).exp_()
+        exact = block.double().clamp(max=40).exp_()  # a copy of what is float64, too
         exact /= 1 + exact
         exponent = torch.frexp(exact.clamp(min=info.smallest_normal))[1].double() - 1
         ulp = torch.exp2(exponent).mul_(info.eps)  # torch.ldexp is wrong on GPU 1 in PyTorch 2.11

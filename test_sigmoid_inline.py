@@ -290,9 +290,8 @@ def test_tuning_by_what_a_gpu_reports(cpp):
     assert cpp.tuned(58, 1536, 6_251_000, 192) == 109  # L4
     assert cpp.tuned(132, 2048, 2_619_000, 5120) == 113  # H100
     assert cpp.tuned(132, 2048, 3_201_000, 6144) == 116  # H200
-    assert cpp.tuned(148, 2048, 3_996_000, 8192) == 216  # B200
-    assert cpp.tuned(148, 2048, 3_996_000, 7680) == 216  # B200, by newer drivers
-    assert cpp.tuned(160, 2048, 3_996_000, 8192) == 216  # B300
+    for multiprocessors, bits in ((148, 8192), (148, 7680), (160, 8192)):  # B200, both kinds; B300
+        assert cpp.tuned(multiprocessors, 2048, 3_996_000, bits) == 216
     assert cpp.tuned(224, 1024, 5_370_000, 16384) == 808  # Rubin, by what is announced
     assert cpp.tuned(148, 2048, 12_000_000, 8192) == 416  # registers for eight halve the threads
     assert cpp.tuned(132, 2048, 0, 5120) == 116  # an H100 that hides its memory clock
@@ -352,6 +351,7 @@ def hooks_that_compute(f, x):
 class ModeThatCalls(overrides.TorchFunctionMode):
     def __torch_function__(self, function, types, arguments=(), options=None):
         function = torch.sigmoid if function is torch.Tensor.sigmoid else function
+        torch.quantize_per_tensor(torch.ones(3), 1, 0, torch.quint8).clone()  # has its own kernel
         return function(*arguments, **(options or {})) * 2
 
 
@@ -384,9 +384,6 @@ REACHING = {
     "FSDP2, DTensor": lambda f, x: [alone(f, x, wrap) for wrap in (sharded, as_dtensor)],
     "threads": lambda f, x: list(ThreadPoolExecutor(4).map(partial(gradient, f), [x] * 40)),
     "jit.trace": lambda f, x: kinds(torch.jit.trace(module[f], x, check_trace=False)),
-    "TorchFunctionMode": lambda f, x: both_under(overrides.BaseTorchFunctionMode(), f, x),
-    "a mode that calls": lambda f, x: both_under(ModeThatCalls(), f, x),
-    "__torch_function__": lambda f, x: f(torch.masked.masked_tensor(x, x > 0)),
     "__torch_dispatch__": lambda f, x: f(at("testing._internal.two_tensor:TwoTensor")(x, x + 1)),
     "functionalize": lambda f, x: func.functionalize(f)(x),
     "hessian": lambda f, x: func.hessian(lambda z: f(z).sum())(x),
@@ -396,8 +393,11 @@ REACHING = {
     "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
 }
 
-# Nothing is left to compute, a dispatch mode runs, or PyTorch's kernel or refusal is wanted.
+# Nothing is left to compute, Python may intercept, or PyTorch's kernel or refusal is wanted.
 PYTORCHS = {
+    "TorchFunctionMode": lambda f, x: both_under(overrides.BaseTorchFunctionMode(), f, x),
+    "a mode that calls": lambda f, x: both_under(ModeThatCalls(), f, x),
+    "__torch_function__": lambda f, x: f(torch.masked.masked_tensor(x, x > 0)),
     "jit.script": lambda f, x: both(torch.jit.script(module[f]), x),
     "fx": lambda f, x: torch.fx.symbolic_trace(gated(f)).code,
     "make_fx": lambda f, x: both(partial(traced, gated(f)), x),
