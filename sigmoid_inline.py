@@ -13,11 +13,11 @@ sigmoid of a program and its gradient. Views, bfloat16 and small tensors become 
 models and large dense tensors do not. torch.sigmoid's time over ours, on an H200 and an H100:
 
     (PyTorch 2.11, CUDA 13.0, 2026-11-28)           H200               H100
-    half of rows, float32, bfloat16                 1.61x, 2.76x       1.27x, 2.05x
+    half of rows, float32, bfloat16                 1.62x, 2.77x       1.28x, 2.05x
     the same, trained under enable()                1.31x, 1.86x       1.14x, 1.53x
-    gradient of a sum                               1.44x, 2.42x       1.20x, 1.85x
-    4096 x 393216, at 4,313 and 3,053 GB/s          1.02x, 1.09x       1.01x, 1.01x
-    one eager call on 1,024 elements                1.30x              1.26x
+    gradient of a sum                               1.44x, 2.41x       1.19x, 1.85x
+    4096 x 393216 float32                           4,317 GB/s, 1.02x  3,053 GB/s, 1.01x
+    one eager call, up to 2^20 elements             1.24x to 1.38x     1.20x to 1.29x
 
 The whole idea is to read and write each float32 once, 8 bytes, and to hide the rest behind it:
 
@@ -1148,6 +1148,7 @@ bool has_function_mode() { return at::impl::torch_function_mode_enabled(); }
 // Our key, but none where Python may run before the kernel: see end_key().
 DispatchKeySet keys_for(PyObject* const* arguments, size_t count) {
   bool is_intercepted = has_function_mode() || c10::impl::TorchDispatchModeTLS::any_modes_set();
+  is_intercepted |= !our_operator.has_value();  // the probe has found that PyTorch has moved
   for (size_t n = 0; n < count; n++)
     is_intercepted |= arguments[n] && !is_exact(arguments[n]) && has_handler(arguments[n]);
   return is_intercepted ? DispatchKeySet() : DispatchKeySet(kOurKey);
@@ -1488,8 +1489,8 @@ def _cases(args, dtype):
     for e in (0, 10, 16, 20, 22, 23):
         cases |= {f"{name}, 2^{e}": (call(rand, 1 << e), way) for name, way in ways.items()}
     if args.sweep: return cases
-    picked = {half, f"enable(), fwd+bwd {half}", "one eager call, 2^10"}
-    if args.cuda: picked |= {nhwc, "x[::2]", "x[:, :2] of 85", "one training step, 2^10"}
+    picked = {half, nhwc, f"enable(), fwd+bwd {half}", "one eager call, 2^10"}
+    if args.cuda: picked |= {"x[::2]", "x[:, :2] of 85", "one training step, 2^10"}
     else: default[f"{shape}, bfloat16"] = call(default[shape][0], dtype=torch.bfloat16), None
     return default | {case: row for case, row in cases.items() if case in picked}
 
