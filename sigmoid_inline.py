@@ -13,9 +13,9 @@ sigmoid of a program and its gradient. Views, bfloat16 and small tensors become 
 models and large dense tensors do not. torch.sigmoid's time over ours, on an H200 and an H100:
 
     (PyTorch 2.11, CUDA 13.0, 2026-11-28)           H200               H100
-    half of rows, float32, bfloat16                 1.62x, 2.77x       1.28x, 2.05x
-    the same, trained under enable()                1.31x, 1.86x       1.14x, 1.53x
-    gradient of a sum                               1.44x, 2.41x       1.19x, 1.85x
+    half of rows: float32, bfloat16                 1.62x, 2.77x       1.28x, 2.05x
+    half of rows, trained: float32, bfloat16        1.31x, 1.86x       1.14x, 1.53x
+    gradient of a sum: float32, bfloat16            1.44x, 2.41x       1.19x, 1.85x
     4096 x 393216 float32                           4,317 GB/s, 1.02x  3,053 GB/s, 1.01x
     one eager call, up to 2^20 elements             1.24x to 1.38x     1.20x to 1.29x
 
@@ -31,7 +31,7 @@ user calls; the kernel; the formula; the CPU's loop; the operator, which PyTorch
 what is assumed of PyTorch and Python; the build. Nothing below that affects results.
 
     row          a run of elements that lie at one distance, as along a matrix's last dimension
-    view         the input as the output sees it: dimensions ordered and merged
+    view         a tensor as the output sees it: dimensions ordered and merged
     dense        neighbours in the output are neighbours in the input, so no position is computed
     unit         what one load or store moves: 16 bytes, 4, or an element
     tile         what a CPU copies and computes in one go: 2,048 elements of the output
@@ -93,14 +93,15 @@ def sigmoid(input, *, out=None):
 
     PyTorch makes the call, and so parses, checks, records, transforms and traces it as always. This
     file's kernel computes float32, float64, bfloat16 and (on the GPU) float16, of any shape and
-    strides, on the CPU or an NVIDIA GPU, with an error below 1 ulp over all inputs (float64: over
-    10^8 of them); NaN gives NaN. PyTorch's own kernel computes the rest: other dtypes, devices and
-    layouts, an `out` that is not as the result would be, no elements, more than 8 dimensions (on
-    the GPU 3) that do not merge; on CPUs without AVX2 or NEON, all. In torch.compile it is
-    torch.sigmoid, which Inductor fuses with its neighbours.
+    strides, on the CPU or an NVIDIA GPU, with an error below 1 ulp for all inputs (for float64: of
+    10^8 that were tried); NaN gives NaN. PyTorch's own kernel computes the rest: other dtypes,
+    devices and layouts, an `out` unlike a new result or in part of x's memory, no elements, more
+    than 8 dimensions (on the GPU 3) that do not merge; on CPUs without AVX2 or NEON, all. In
+    torch.compile it is torch.sigmoid, which Inductor fuses with its neighbours.
     """
-    # From Python 3.12 on a call goes to C, and comes here only where Dynamo runs Python's frames.
-    # `_call` is the C function as Python can call it; a process that got a copy of this has none.
+    # From Python 3.12 on sigmoid_inline_vectorcall serves the call, and this body runs only where
+    # Dynamo has Python's frames. `_call` does the same as a built-in function. A process that has
+    # unpickled a copy of this one has no library, and no `_call`.
     if _call is None or is_dynamo_compiling():
         return _scripted(input, out)
     return _call(input) if out is None else _call(input, out=out)
@@ -141,8 +142,9 @@ def enable():
     """Lets every sigmoid of the program, and its gradient, run on this file's kernels.
 
     They take the place of PyTorch's own for the CPU and CUDA: for torch.sigmoid, x.sigmoid(),
-    x.sigmoid_(), torch.nn.Sigmoid, torch.jit and C++, in all threads, from this call on. Returns a
-    context manager. When the last one is left, or at disable(), PyTorch's kernels are back.
+    x.sigmoid_(), torch.nn.Sigmoid, torch.jit and C++, in all threads, from this call on. PyTorch's
+    compute what these do not take. Returns a context manager, to be entered once. When the last
+    one is left, or at disable(), PyTorch's kernels are back.
     RuntimeError where the import has found that PyTorch has moved.
     """
     if _moved:
@@ -184,7 +186,7 @@ def _numbered(source):
 # 16-bit types and sigmoid(x), and then the kernel or the CPU's loop.
 COMMON_SOURCE = _numbered(r"""
 // A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
-// Before GCC 12 -O2 does not vectorise. Jump threading makes every second element take 1.4 times
+// Before GCC 12 -O2 does not vectorise. Without GCC's jump threading a call of x[::2] takes 0.7 of
 // the time.
 #ifndef __CUDACC__
 #pragma GCC optimize("no-fast-math", "tree-vectorize", "vect-cost-model=dynamic", "no-thread-jumps")
@@ -199,8 +201,8 @@ COMMON_SOURCE = _numbered(r"""
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
 inline constexpr int kBlock = 128;      // threads; blocks of 256 take 1.3 % longer
-inline constexpr int kWideUnits = 2;    // units a thread of a view; 1: 8 % longer (expanded row)
-inline constexpr int kDoubleBlocks = 8;  // that float64's registers allow; else 5 % longer in L2
+inline constexpr int kViewUnits = 2;  // that a thread moves; with 1, 8 % longer (expanded row)
+inline constexpr int kDoubleBlocks = 8;  // of float64 fit at least; without, 5 % longer in the L2
 inline constexpr int kSector = 32;      // bytes of memory that are read at once: see is_sparse()
 inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;           // elements that stay in a CPU's L1 cache
@@ -209,14 +211,14 @@ inline constexpr int64_t kLongRow = 64;  // elements; the CPU copies shorter row
 inline constexpr int64_t kNewBytes = 31 << 20;         // malloc maps larger outputs anew each time
 inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see populate()
 
-// How to load a dense tensor that no cache holds. The memory is busy from kLoadLatency times its
-// bandwidth in flight on (Little's law); with more it changes its DRAM rows more often. That asks
-// for 13 blocks on an H100, where 16 fit: 13 are 0.9 % faster than 16, 12 and 14 gain less. It asks
-// for 19 on an H200, where 16 fit: 15 blocks, two units a thread in 10 to 12 blocks, and a loop of
-// what fits take 3 %, 3 % and 8 % longer. Three quarters of the blocks stay at least, as two GPUs
-// alone were measured. From 1.5 times what fits on, a thread moves two units, as on a B200; from 3
-// times on four, from 6 times on eight, as a Rubin asks for, while they take half of the 65,536
-// registers of a multiprocessor. Four and eight are reasoned, not seen.
+// How to load a dense tensor that no cache holds. The memory is busy where kLoadLatency times its
+// bandwidth is in flight (Little's law); with more it changes its DRAM rows more often. So many
+// blocks of one unit a thread are resident, but three quarters of what fits at least. On an H100
+// they are 13 of 16: 0.9 % faster than 16; 12 and 14 gain less. An H200 wants 19, and all of its 16
+// are resident: 15 take 3 % longer, two units in 10 to 12 blocks 3 %, and a loop over the tensor in
+// as many blocks as fit 8 %. Where 1.5 times what fits is wanted, as on a B200, a thread moves two
+// units, from 3 times on four, and from 6 times on, as on a Rubin, eight, if what is loaded takes
+// at most half of a multiprocessor's 65,536 registers. Two and more are reasoned, not seen.
 struct Tuning { int units_per_thread, resident_blocks; };
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
@@ -240,14 +242,14 @@ struct View {
 
   bool is_dense() const { return ndim == 1 && strides[0] == 1; }
   bool has_overlap() const {  // or may have: its rows do not lie one behind the other
-    bool has_one = strides[0] < 1;
-    for (int d = 1; d < ndim; d++) has_one |= strides[d] < sizes[d - 1] * strides[d - 1];
-    return has_one;
+    bool is_found = strides[0] < 1;
+    for (int d = 1; d < ndim; d++) is_found |= strides[d] < sizes[d - 1] * strides[d - 1];
+    return is_found;
   }
 
-  // Whether runs of neighbours are shorter than two thirds of a sector of memory, and no two runs
-  // share one. Then a thread of float32 loads one word, not four: 8 % less time on x[:, :2] of 85,
-  // but on an H200 19 % more on 6 of 40, which are no such runs.
+  // Whether runs of neighbours are shorter than two thirds of a sector of memory, and so far apart
+  // that no sector has elements of two. Then a thread of float32 loads one word, not four: 8 % less
+  // time on x[:, :2] of 85. On 6 of 40, whose runs are longer, an H200 takes 19 % more with one.
   bool is_sparse(int element_bytes) const {
     const bool has_rows = strides[0] == 1;
     const int64_t run = (has_rows ? sizes[0] : 1) * element_bytes;
@@ -256,8 +258,8 @@ struct View {
   }
 };
 
-// What a kernel reads and writes. `in` is what the view is of: the forward's input, and in the
-// backward, which has `dense` too, the gradient or the output. `dense` and `out` are dense.
+// What a kernel reads and writes. The forward reads `in`, by the view. The backward reads one of
+// gradient and output by the view, as `in`, and the other as `dense`, which lies as `out` does.
 struct Operands {
   void* out;
   const void *in, *dense;
@@ -273,9 +275,9 @@ static_assert(CUDART_VERSION / 1000 == int(PYTORCH_CUDA), "nvcc is not of PyTorc
 
 template <class T, int count> struct alignas(count * sizeof(T)) Unit { T element[count]; };
 
-// A view for the kernel: the innermost dimension is counted in units, strides are in elements. To
-// divide is to multiply: n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund and
-// Montgomery, "Division by invariant integers using multiplication", 1994).
+// A view for the kernel: the innermost dimension is counted in units, strides are in elements. An
+// index is divided by a size with n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund
+// and Montgomery, "Division by invariant integers using multiplication", 1994).
 struct Dims {
   uint32_t size[kMaxGpuDims], magic[kMaxGpuDims], shift[kMaxGpuDims];
   int64_t stride[kMaxGpuDims];
@@ -297,9 +299,9 @@ INLINE U load(const T* in, const Dims& dims, uint32_t index) {
 }
 
 // Each thread computes `units_per_thread` units. They lie kBlock apart, so that neighbouring lanes
-// touch neighbouring memory, and all are loaded before the first is used. The `tail` elements after
-// the last unit of a dense tensor, or of one value repeated, take one thread each. For `in` and
-// `dense` see Operands. In the backward of a repeated value, one load of it serves a whole unit.
+// touch neighbouring memory, and all are loaded before the first is used. In the backward of a view
+// that repeats each value over a row, as of sum(), a unit loads the value once. Where no row ends
+// within a unit, the `tail` elements behind the last unit take one thread each.
 enum class Direction { kForward, kBackward, kBackwardOfRepeated };
 template <class T, int unit_bytes, int units_per_thread, int ndim, Direction direction>
 __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
@@ -313,7 +315,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
   using ViewUnit = Unit<T, view_elements>;
   const uint32_t first = blockIdx.x * block_units + threadIdx.x;
   U* const to = reinterpret_cast<U*>(out) + first;
-  const U* const other = reinterpret_cast<const U*>(dense) + first;
+  const U* const dense_units = reinterpret_cast<const U*>(dense) + first;
   const auto result = [&](T x, T other) {
     if constexpr (is_forward) return sigmoid(x);
     return sigmoid_backward(output_is_view ? other : x, output_is_view ? x : other);
@@ -327,7 +329,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
       const uint32_t unit = first + n * kBlock;
       if (!is_whole && unit >= units) continue;
       x[n] = load<ViewUnit, ndim>(in, dims, unit);
-      if (!is_forward) y[n] = other[n * kBlock];
+      if (!is_forward) y[n] = dense_units[n * kBlock];
     }
 #pragma unroll
     for (int n = 0; n < units_per_thread; n++) {
@@ -347,7 +349,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
   compute(std::false_type());
 #pragma unroll 1
   for (int n = 0; n < units_per_thread && (ndim == 0 || is_repeated); n++) {
-    const uint32_t past = first + n * kBlock - units;  // huge (it wraps) below `units`
+    const uint32_t past = first + n * kBlock - units;  // wraps, to a huge one, where it is negative
     if (past >= tail) continue;
     const int64_t element = int64_t(units) * unit_elements + past;
     out[element] = result(in[is_repeated ? 0 : element], is_forward ? T() : dense[element]);
@@ -438,8 +440,9 @@ template <class T> struct GpuCall {
     return launch<unit_bytes, units_per_thread, kMaxGpuDims, kForward>();
   }
 
-  // The bits of all places, in bytes, where rows start or end: a power of two divides them all
-  // where it divides this. What the backward repeats over a whole row is read by the element.
+  // All addresses and distances, in bytes, that decide where a row begins or ends, by a bitwise or:
+  // its lowest bit is the alignment that they share. A value that the backward repeats over a row
+  // is loaded alone, so that its address does not count.
   uint64_t boundaries() const {
     const bool is_repeated = operands.dense && view.strides[0] == 0;
     uint64_t places = uintptr_t(operands.out) | uintptr_t(operands.dense);
@@ -453,8 +456,9 @@ template <class T> struct GpuCall {
   }
 
   // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. A thread
-  // loads 16 bytes. It loads two units of 16 of a view, of a tensor in the L2 cache whose reading
-  // is more than half a wave, and where tune() says so.
+  // loads 16 bytes, of a sparse view one word. It loads two units of 16 bytes of any other view, of
+  // a tensor in the L2 cache that is larger than half a wave, and where tune() says so. The
+  // backward loads two of each operand.
   bool launch_forward() const {
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
@@ -463,10 +467,10 @@ template <class T> struct GpuCall {
         return launch<kWord, 1, kMaxGpuDims, kForward>();
     }
     if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
-    const int64_t bytes = 2 * view.numel * kElement;  // read and written; a wave is only read
+    const int64_t bytes = 2 * view.numel * kElement;  // read and written
     const bool in_l2 = bytes <= gpu.l2_bytes;
-    const int units = in_l2 ? (bytes > gpu.wave_bytes ? kWideUnits : 1) : gpu.units_per_thread;
-    if (units == kWideUnits || !view.is_dense()) return launch_by_ndim<16, kWideUnits>();
+    const int units = in_l2 ? (bytes > gpu.wave_bytes ? kViewUnits : 1) : gpu.units_per_thread;
+    if (units == kViewUnits || !view.is_dense()) return launch_by_ndim<16, kViewUnits>();
     if (units == 4) return launch<16, 4, 0, kForward>();
     if (units == 8) return launch<16, 8, 0, kForward>();
     return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.occupancy_bytes);
@@ -474,9 +478,9 @@ template <class T> struct GpuCall {
   bool launch_backward() const {
     if (view.strides[0] > 1) return false;  // PyTorch's kernel takes 2 % less for a transpose
     if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>();
-    if (view.is_dense()) return launch<16, kWideUnits, 0, kBackward>();
-    if (view.strides[0] != 0) return launch<16, kWideUnits, kMaxGpuDims, kBackward>();
-    return launch<16, kWideUnits, kMaxGpuDims, Direction::kBackwardOfRepeated>();
+    if (view.is_dense()) return launch<16, kViewUnits, 0, kBackward>();
+    if (view.strides[0] != 0) return launch<16, kViewUnits, kMaxGpuDims, kBackward>();
+    return launch<16, kViewUnits, kMaxGpuDims, Direction::kBackwardOfRepeated>();
   }
 };
 
@@ -572,7 +576,7 @@ template <class T, class W = Wide<T>> INLINE W reduce(T input, W& power) {  // u
   constexpr W log2e = 1.4426950408889634;
   constexpr W ln2_high = f32 ? 0x1.62e4p-1 : 0x1.62e42feep-1;  // so short that x - k * it is exact
   constexpr W ln2_low = f32 ? 0x1.7f7d1cf8p-20 : 0x1.a39ef35793c76p-33;
-  // A sum with it ends in the bits of an integer, to which the exponent's of kScale are added.
+  // A sum with it ends in the bits of an integer: k and the exponent of kScale, with its bias.
   constexpr W to_integer = (f32 ? 0x1.8p23 : 0x1.8p52) + (bias + mantissa + 1);
   W x = input;
   x = x < least<W> ? least<W> : x;  // written so that NaN stays NaN
@@ -614,10 +618,10 @@ struct Half {
   }
 };
 
-// The formula would take 20 to 29 % longer. With these constants, next to -log2 e, 0 and 1, every
-// 16-bit input rounds correctly on sm_90; a test tells where another GPU approximates otherwise. Of
-// the grid c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 for |i| <= 4, |j| <= 1024, |k| <= 8
-// right are i = -1, k = -3 and j from -473 to -212, of which -342 is the middle.
+// What a GPU computes of 16 bits; the formula above takes 20 to 29 % longer. With these constants,
+// next to -log2 e, 0 and 1, every 16-bit input rounds correctly on sm_90; a test tells whether they
+// do on another GPU. Of c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 with |i| <= 4, |k| <= 8,
+// |j| <= 1024 right are i = -1, k = -3 and j from -473 to -212, of which -342 is the middle.
 INLINE float sigmoid_16bit(float x) {
   constexpr float c = -0x1.715478p+0, b = -0x1.56p-24, a = 0x1.fffffap-1;
   const float e = exp2f(fmaf(c, fabsf(x), b));  // ex2.approx, without flush-to-zero
@@ -719,7 +723,7 @@ template <class T> struct CpuCall {
   }
   // to[n] = f(x[n], y[n]), of which f uses one or both.
   template <class F> static void compute_loop(F f, const T* x, const T* y, T* to, int64_t numel) {
-    using U = std::conditional_t<sizeof(T) == 2, BFloat16Pair, T>;
+    using U = std::conditional_t<std::is_same_v<T, BFloat16>, BFloat16Pair, T>;
     constexpr int64_t kElements = sizeof(U) / sizeof(T);
     const auto from = [](const T* p) { return reinterpret_cast<const U*>(p); };
 #pragma GCC ivdep  // what is read is `to` or apart from it
@@ -894,10 +898,10 @@ Layout output_layout(const Tensor& x, const Tensor& y) {
   Layout layout = {at::DimVector(sizes.size()), {}};
   for (int64_t d = x.dim() - 1; d >= 0; d--) {
     layout.order.push_back(d);
-    for (int64_t at = layout.order.size() - 1, below = at - 1; below >= 0; below--) {
-      const int found = is_outside(layout.order[below], layout.order[at]);
+    for (int64_t place = layout.order.size() - 1, below = place - 1; below >= 0; below--) {
+      const int found = is_outside(layout.order[below], layout.order[place]);
       if (found < 0) break;
-      if (found > 0) std::swap(layout.order[below], layout.order[at]), at = below;
+      if (found > 0) std::swap(layout.order[below], layout.order[place]), place = below;
     }
   }
   int64_t stride = 1;
@@ -934,24 +938,21 @@ Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool 
   Tensor y;
   if (out) y = *out;
   else if (in.is_cpu()) y = Tensor(at::detail::empty_strided_cpu(in.sizes(), strides, dtype));
-#if HAS_CUDA
-  else y = Tensor(at::detail::empty_strided_cuda(in.sizes(), strides, dtype, in.device()));
-#endif
+  else if constexpr (HAS_CUDA)  // what is left out is not linked
+    y = Tensor(at::detail::empty_strided_cuda(in.sizes(), strides, dtype, in.device()));
   void* const result = y.mutable_data_ptr();  // first, as it may move the data, and `in` may be y
   const Operands operands = {result, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
                              output_is_view};
   bool is_done = false;
   if (in.is_cpu()) is_done = compute_on_cpu(Dtype(dtype), operands, view, !out);
-#if HAS_CUDA
-  if (in.is_cuda()) {
+  if constexpr (HAS_CUDA) {
     c10::OptionalDeviceGuard guard;  // set only for another GPU: it takes 0.1 us
-    if (c10::impl::VirtualGuardImpl(at::kCUDA).getDevice() != in.device())
+    if (in.is_cuda() && c10::impl::VirtualGuardImpl(at::kCUDA).getDevice() != in.device())
       guard.reset_device(in.device());
     void* stream = nullptr;
-    is_done = !aoti_torch_get_current_cuda_stream(in.get_device(), &stream) &&
-              launch_on_gpu(Dtype(dtype), operands, view, in.get_device(), stream);
+    if (in.is_cuda() && !aoti_torch_get_current_cuda_stream(in.get_device(), &stream))
+      is_done = launch_on_gpu(Dtype(dtype), operands, view, in.get_device(), stream);
   }
-#endif
   kernel_calls.fetch_add(is_done, std::memory_order_relaxed);
   return is_done ? std::move(y) : Tensor();
 }
@@ -962,8 +963,11 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   if (!has_kernel(x) || (out && !are_alike(x, *out))) return {};
   const Layout layout = output_layout(x, x);
   if (!make_view(view, x, layout)) return {};
-  if (out) {  // as a new result would be, in memory of its own; or x itself, on a CPU also a view
-    const bool is_alias = out->is_alias_of(x);  // also false for a copy that is made on writing
+  // Two kinds of `out` are taken. One has memory of its own and the strides of a new result. The
+  // other is `x` itself: dense, or on a CPU any view without overlap. A tensor that is copied when
+  // it is written, or that came by DLPack, may begin as `x` does in another storage.
+  if (out) {
+    const bool is_alias = out->is_alias_of(x);
     const bool begins_as_x = out->const_data_ptr() == x.const_data_ptr();
     const bool is_apart = !is_alias && (view.is_dense() || !begins_as_x);
     const bool is_x = is_alias && begins_as_x &&
@@ -978,53 +982,51 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   View of_grad, of_output;
   if (!has_kernel(grad) || !are_alike(grad, output)) return {};
-  const Layout out = output_layout(grad, output);
-  if (!make_view(of_grad, grad, out) || !make_view(of_output, output, out)) return {};
-  if (of_output.is_dense()) return run_kernel(of_grad, grad, &output, false, nullptr, out.strides);
-  if (of_grad.is_dense()) return run_kernel(of_output, output, &grad, true, nullptr, out.strides);
+  const Layout y = output_layout(grad, output);
+  if (!make_view(of_grad, grad, y) || !make_view(of_output, output, y)) return {};
+  if (of_output.is_dense()) return run_kernel(of_grad, grad, &output, false, nullptr, y.strides);
+  if (of_grad.is_dense()) return run_kernel(of_output, output, &grad, true, nullptr, y.strides);
   return {};
 }
 
-// For sigmoid(): a spare key. sigmoid() adds CustomRNGKeyId to the keys of PyTorch's own call.
-// PyTorch has this key and nobody uses it. Autograd, modes and transforms lie above it and run
-// first; the kernels of the devices lie below it. A recorded call comes here from autograd, which
-// has made its node. Every other operator lets the key fall through.
+// For sigmoid(): a spare key. sigmoid() adds CustomRNGKeyId, which PyTorch has and nobody uses, to
+// the keys of PyTorch's own call. Autograd, modes and transforms lie above it and run first, so a
+// recorded call comes here from autograd, which has made its node. The kernels of the devices lie
+// below it. Its backward comes without the key: to a kernel of this file under enable() alone.
 constexpr Key kOurKey = Key::CustomRNGKeyId;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 
-// But PyTorch's generic kernels (CompositeExplicitAutograd) come before a fall-through, and Python
-// that runs in the rest of the call, as hooks of saved tensors do, would take them for operators
-// that have kernels of their own. So the key ends with the first kernel that it reaches.
+// Every other operator lets the key fall through. But one that has both a generic kernel
+// (CompositeExplicitAutograd) and one of its device's would run the generic one with this key, as
+// that comes before a fall-through. So no other code may run with it: keys_for() does not add it
+// where Python comes before the kernel, and the kernel ends it for what comes after, such as hooks
+// of saved tensors.
 void end_key() { c10::impl::tls_set_dispatch_key_included(kOurKey, false); }
 
-Tensor sigmoid_of_call(DispatchKeySet keys, const Tensor& x) {
+Tensor called_sigmoid(DispatchKeySet keys, const Tensor& x) {
   end_key();
   Tensor y = try_sigmoid(x);
   return y.defined() ? std::move(y) : at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
 }
-Tensor& sigmoid_out_of_call(DispatchKeySet keys, const Tensor& x, Tensor& out) {
+Tensor& called_sigmoid_out(DispatchKeySet keys, const Tensor& x, Tensor& out) {
   end_key();
   if (try_sigmoid(x, &out).defined()) return out;
   return at::_ops::sigmoid_out::redispatch(keys & kBelowOurs, x, out);
 }
 
 // For enable(): the keys of the CPU and of CUDA, and PyTorch's own kernels there.
-#if HAS_CUDA
-#define OWN(name) (x.is_cuda() ? at::cuda::name : at::cpu::name)
-#else
-#define OWN(name) at::cpu::name
-#endif
-Tensor sigmoid_of_all(const Tensor& x) {
+#define OWN(name) (HAS_CUDA && x.is_cuda() ? at::cuda::name : at::cpu::name)
+Tensor enabled_sigmoid(const Tensor& x) {
   Tensor y = try_sigmoid(x);
   return y.defined() ? std::move(y) : OWN(sigmoid)(x);
 }
-Tensor& sigmoid_out_of_all(const Tensor& x, Tensor& out) {
+Tensor& enabled_sigmoid_out(const Tensor& x, Tensor& out) {
   return try_sigmoid(x, &out).defined() ? out : OWN(sigmoid_outf)(x, out);
 }
-Tensor& sigmoid_in_place_of_all(Tensor& x) {
+Tensor& enabled_sigmoid_in_place(Tensor& x) {
   return try_sigmoid(x, &x).defined() ? x : OWN(sigmoid_)(x);
 }
-Tensor sigmoid_backward_of_all(const Tensor& grad, const Tensor& x) {  // x is sigmoid's output
+Tensor enabled_sigmoid_backward(const Tensor& grad, const Tensor& x) {  // x is sigmoid's output
   Tensor y = try_sigmoid_backward(grad, x);
   return y.defined() ? std::move(y) : OWN(sigmoid_backward)(grad, x);
 }
@@ -1037,7 +1039,7 @@ struct Silent : c10::WarningHandler {
 
 // Registrations. Python's lock is held in all that follows, so that one thread at a time registers.
 // A library that is destroyed takes its kernels back, whoever has registered others meanwhile.
-std::optional<torch::Library> all_operators, our_operator, on_cpu, on_gpu;
+std::optional<torch::Library> all_operators, our_operator, cpu_operators, gpu_operators;
 torch::Library& open_library(std::optional<torch::Library>& library, const char* operators,
                              Key key) {
   return library.emplace(torch::Library::IMPL, operators, key, __FILE__, __LINE__);
@@ -1050,34 +1052,34 @@ EXPORT void sigmoid_inline_register(int on) {
   if (!c10::Dispatcher::singleton().hasBackendFallbackForDispatchKey(kOurKey))
     open_library(all_operators, "_", kOurKey).fallback(torch::CppFunction::makeFallthrough());
   open_library(our_operator, "aten", kOurKey)
-      .impl("sigmoid", TORCH_FN(sigmoid_of_call))
-      .impl("sigmoid.out", TORCH_FN(sigmoid_out_of_call));
+      .impl("sigmoid", TORCH_FN(called_sigmoid))
+      .impl("sigmoid.out", TORCH_FN(called_sigmoid_out));
 }
 void take_over(std::optional<torch::Library>& library, Key key) {
   open_library(library, "aten", key)
-      .impl("sigmoid", TORCH_FN(sigmoid_of_all))
-      .impl("sigmoid.out", TORCH_FN(sigmoid_out_of_all))
-      .impl("sigmoid_", TORCH_FN(sigmoid_in_place_of_all))
-      .impl("sigmoid_backward", TORCH_FN(sigmoid_backward_of_all));
+      .impl("sigmoid", TORCH_FN(enabled_sigmoid))
+      .impl("sigmoid.out", TORCH_FN(enabled_sigmoid_out))
+      .impl("sigmoid_", TORCH_FN(enabled_sigmoid_in_place))
+      .impl("sigmoid_backward", TORCH_FN(enabled_sigmoid_backward));
 }
 
-// How many enable() are in force since the last disable(), of which this counts.
+// How many enable() are in force, and how often disable() has ended them all: an enable() that is
+// older than the last disable() has nothing left to end.
 int enabled = 0, disabled = 0;
 EXPORT int sigmoid_inline_enable() {
   const Silent silent;
   if (enabled++ > 0) return disabled;
-  if (CPU_BITS) take_over(on_cpu, Key::CPU);
-  if (HAS_CUDA) take_over(on_gpu, Key::CUDA);
+  if (CPU_BITS) take_over(cpu_operators, Key::CPU);
+  if (HAS_CUDA) take_over(gpu_operators, Key::CUDA);
   return disabled;
 }
-// Ends the enable() that returned `since`, or all for -1.
-EXPORT void sigmoid_inline_disable(int since) {
-  if (since == -1) enabled = 0, disabled++;
-  if (since == disabled) enabled--;
-  if (enabled == 0) on_cpu.reset(), on_gpu.reset();
+// Ends an enable(), by the count that it returned, or all for -1.
+EXPORT void sigmoid_inline_disable(int disabled_before) {
+  if (disabled_before == -1) enabled = 0, disabled++;
+  if (disabled_before == disabled) enabled--;
+  if (enabled == 0) cpu_operators.reset(), gpu_operators.reset();
 }
 EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
-EXPORT int sigmoid_inline_has_cpu() { return CPU_BITS; }
 """)
 
 # ---- What is assumed of PyTorch and Python -------------------------------------------------------
@@ -1095,14 +1097,17 @@ EXPORT int sigmoid_inline_has_cpu() { return CPU_BITS; }
 #     the loader says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
 #   VirtualGuardImpl knows the current GPU; c10/core/impl/VirtualGuardImpl.h; the compiler says so.
-#   torch.Tensor's method sigmoid computes torch.sigmoid; tests of what intercepts and records.
-#   torch.sigmoid is a method of torch._C._VariableFunctionsClass, and classes that intercept no
-#     function have torch._C._disabled_torch_function_impl; the import raises.
+#   torch.sigmoid is a method of torch._C._VariableFunctionsClass, torch.Tensor has its own from
+#     torch._C.TensorBase, and classes that intercept no function have
+#     torch._C._disabled_torch_function_impl; the import raises.
+#   Both methods compute the same; tests of what intercepts and records.
 #   torch.jit.script knows two attributes of sigmoid; torch/jit/_trace.py; scripting raises.
 #   From Python 3.12 on PyFunction_SetVectorcall is documented; without it the Python body runs.
 #   Dynamo replaces the interpreter's frame evaluation (PEP 523), which Python's documentation of
 #     _PyInterpreterState_GetEvalFrameFunc describes; torch.compile(sigmoid) finds no frame.
 #   PyMethodDef is of Python's stable ABI: a built-in function needs it.
+#   load_inline uses CUDA_HOME, PYTORCH_NVCC, _shell_join (to quote CXX) and ninja, which prints
+#     FAILED; torch/utils/cpp_extension.py; tests of odd machines.
 CALL_SOURCE = _numbered(r"""
 // Of Python, documented functions alone: Python.h is missing on many machines.
 extern "C" {
@@ -1137,7 +1142,7 @@ bool is_exact(PyObject* x) {  // a Tensor or a Parameter, of no class of the use
   Py_DecRef(type);
   return type == tensor_class || type == parameter_class;
 }
-bool has_handler(PyObject* x) {  // of its class, in Python; DTensor has none
+bool has_handler(PyObject* x) {  // whether its class takes calls before the dispatcher does
   PyObject* const handler = PyObject_GetAttrString(x, "__torch_function__");
   if (!handler) PyErr_Clear();
   Py_DecRef(handler);
@@ -1145,7 +1150,8 @@ bool has_handler(PyObject* x) {  // of its class, in Python; DTensor has none
 }
 bool has_function_mode() { return at::impl::torch_function_mode_enabled(); }
 
-// Our key, but none where Python may run before the kernel: see end_key().
+// Our key, but none where Python may run before the kernel: see end_key(). A class that intercepts
+// by __torch_dispatch__ alone is let through, so that what DTensor computes locally comes here.
 DispatchKeySet keys_for(PyObject* const* arguments, size_t count) {
   bool is_intercepted = has_function_mode() || c10::impl::TorchDispatchModeTLS::any_modes_set();
   is_intercepted |= !our_operator.has_value();  // the probe has found that PyTorch has moved
@@ -1200,7 +1206,7 @@ def _probe():
             return f"sigmoid of 0 is {plain.tolist()}, recorded {recorded.tolist()}"
         if getattr(recorded.grad_fn, "name", str)() != "SigmoidBackward0":
             return f"a recorded call makes {recorded.grad_fn}"
-        if _library.sigmoid_inline_has_cpu() and kernel_calls() < before + 2:
+        if "CPU_BITS=0" not in _CPU_FLAGS and kernel_calls() < before + 2:
             return "calls do not reach the kernel"
         return ""
     return "a call raises an error"
@@ -1211,21 +1217,22 @@ def _apart(function):
     It raises nothing."""
     results, done = [], _thread.allocate_lock()
     done.acquire()
-    _thread.start_new_thread(lambda: (results.append(function()), done.release()), ())
-    done.acquire()
-    return results[0]
+    with contextlib.suppress(RuntimeError):  # from Python 3.12 on none starts once main has ended
+        _thread.start_new_thread(lambda: (results.append(function()), done.release()), ())
+        done.acquire()
+    return results[0] if results else function()
 
 
 # ---- The build: a library per sources, flags, versions and GPUs, compiled once, then loaded ------
 
 _CPP = COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + OPERATOR_SOURCE + CALL_SOURCE
 _CUDA = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE
-_AVX2 = "256 -mavx2 -mfma"  # without fused multiply-add the loop is slow and left out
-_AVX512 = "512 -mavx2 -mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq"  # half the time of AVX2
-_CPU = {"AVX2": _AVX2, "AVX512": _AVX512}.get(torch.backends.cpu.get_cpu_capability())
+_CPU = {"AVX2": "-DCPU_BITS=256 -mavx2 -mfma",  # without fused multiply-add the loop is left out
+        "AVX512": "-DCPU_BITS=512 -mavx2 -mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq"}
+_CPU["DEFAULT"] = f"-DCPU_BITS={128 * (os.uname().machine == 'aarch64')}"
 _CPU_FLAGS = "-O2 -fno-math-errno -fno-trapping-math -ffp-contract=off"
 _CPU_FLAGS += " -fvisibility=hidden -DUSE_CUDA"  # for PyTorch's declarations of streams and guards
-_CPU_FLAGS += f" -DCPU_BITS={_CPU or 128 * (os.uname().machine == 'aarch64')}"
+_CPU_FLAGS += " " + _CPU.get(torch.backends.cpu.get_cpu_capability(), _CPU["DEFAULT"])
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
 _NVCC_FLAGS = "-std=c++17 -split-compile=0 -Xcompiler=-fvisibility=hidden"
 _NVCC_FLAGS += f" -DPYTORCH_CUDA={torch.version.cuda}"
@@ -1353,10 +1360,10 @@ def _load():
         enter(patch.object(os, "environ", environment))
         enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", True))
         from torch.utils import cpp_extension as cpp
-        # Since PyTorch 2.13 it quotes CXX, as one word behind a ccache; its libraries' path never.
+        # Since PyTorch 2.13 it quotes CXX as one word, behind a ccache, but never this path.
         patches = {"CUDA_HOME": home, "TORCH_LIB_PATH": shlex.quote(cpp.TORCH_LIB_PATH)}
         enter(patch.multiple(cpp, **patches, _shell_join=lambda words: words[-1], create=True))
-        # pip's toolkit has none, and the library gets the one that PyTorch has loaded anyway.
+        # pip's toolkit has no libcudart.so, and PyTorch has loaded the one that is used anyway.
         (scratch / "libcudart.so").write_text("/* a linker script without a command */")
         # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
         flags = [_NVCC_FLAGS, *(f"-gencode=arch=compute_{code},code=sm_{code}" for code in codes)]
@@ -1367,7 +1374,7 @@ def _load():
         (built,) = scratch.glob("sigmoid*.so")
         path = directory / f"{name}-{'_'.join(codes) or 'cpu'}-{_digest(built.read_bytes())}.so"
         library, codes = ctypes.PyDLL(str(built.replace(path))), " and sm_".join(["", *codes])
-        _say(f"compiled the CPU kernel{codes} in {time.time() - start:.1f} s")
+        _say(f"compiled for the CPU{codes} in {time.time() - start:.1f} s")
         return library
 
 
@@ -1377,15 +1384,13 @@ if not _IS_MOCKED:
     _library.sigmoid_inline_calls.restype = ctypes.c_int64
     _library.sigmoid_inline_start.restype = ctypes.py_object
     _functions = torch._C._VariableFunctionsClass
-    # A program may have put this file's function in the place of torch.sigmoid.
-    _own = _functions.sigmoid if hasattr(torch.sigmoid, "__original_fn") else torch.sigmoid
     _body = type(sigmoid)(sigmoid.__code__, globals())
     _body.__kwdefaults__ = sigmoid.__kwdefaults__
-    _kept = _own, torch.Tensor.sigmoid, _body, _functions, torch.Tensor, torch.nn.Parameter
-    _kept = [ctypes.py_object(kept) for kept in (*_kept, torch._C._disabled_torch_function_impl)]
-    _call = _library.sigmoid_inline_start(*_kept)
+    _kept = (_functions.sigmoid, torch._C.TensorBase.sigmoid, _body, _functions, torch.Tensor,
+             torch.nn.Parameter, torch._C._disabled_torch_function_impl)
+    _call = _library.sigmoid_inline_start(*map(ctypes.py_object, _kept))
     for _object in _kept:  # by the library, however long this module lives
-        ctypes.pythonapi.Py_IncRef(_object)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_object))
     if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
         _vectorcall = _library.sigmoid_inline_vectorcall
         ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), _vectorcall)
@@ -1393,6 +1398,7 @@ if not _IS_MOCKED:
 if _moved:
     _library.sigmoid_inline_register(0)  # without the kernel the key lets sigmoid fall through
     _moved = f"PyTorch {torch.__version__} has moved: {_moved}; sigmoid is torch.sigmoid now"
+    _moved += " (see 'What is assumed')"
     _say(_moved)
 
 
@@ -1495,7 +1501,7 @@ def _cases(args, dtype):
     return default | {case: row for case, row in cases.items() if case in picked}
 
 
-def _row(args, case, x, way, ratios, errors):
+def _print_case(args, case, x, way, ratios, errors):
     """Checks, times and prints a case, and notes its ratio and error where a kernel takes it."""
     from statistics import quantiles  # here, as it takes 5 ms
     call, within = way or functools.partial, contextlib.nullcontext
@@ -1527,6 +1533,7 @@ def _row(args, case, x, way, ratios, errors):
         label = f"{dtype}, {case}" if len(args.dtype) > 1 else case
         ratios.append((torch_us / us, f"{shown} ({label})"))
         errors.append((error, dtype, case))
+        if error >= _BOUND_ULP[dtype]: shown = "WRONG"
     print(f"{case:35}{shown:>8}{speed:>13}", flush=True)
 
 
@@ -1565,7 +1572,7 @@ def main(argv=()):
     if rows < args.ranks or args.columns < 1 or args.trials < 1:
         refuse(f"--shape and --trials are positive, a row for each of {args.ranks} ranks")
     args.room, args.rows = 1 << 26, (rows + rank) // args.ranks  # elements; this rank's share
-    has_kernel, cpu = _library.sigmoid_inline_has_cpu(), torch.backends.cpu.get_cpu_capability()
+    has_kernel, cpu = "CPU_BITS=0" not in _CPU_FLAGS, torch.backends.cpu.get_cpu_capability()
     machine = f"{torch.get_num_threads()} CPU threads ({cpu})"
     ratios, errors, failures = [], [], []
     with contextlib.ExitStack() as stack:
@@ -1594,7 +1601,7 @@ def main(argv=()):
                 failures.append(f"no kernel computed a dense {name} tensor. {_moved}")
             print(f"\n{name:35}{'ratio':>8}{'speed':>13}", flush=True)
             for case, (make, way) in _cases(args, dtype).items():
-                _row(args, case, make(), way, ratios, errors)
+                _print_case(args, case, make(), way, ratios, errors)
         failures += [f"an error of {error:.3g} ulp in {name}, {case}"
                      for error, name, case in errors if error >= _BOUND_ULP[name]]
         if failures:
