@@ -1250,7 +1250,7 @@ def _explain(steps, kind, error, trace):
         # Ninja prints FAILED, the command, and then what the command has printed.
         lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.strip().splitlines()
         counts = re.compile(r"\b(error|fatal)\b[^:]{0,9}:|\bld: (?!warn|.*in func)|\bsh: ").search
-        rank = lambda line: bool(counts(line)) - ("ERROR: ld.so" in line)
+        rank = lambda line: bool(counts(line))
         line = max(filter(str.strip, lines), key=rank, default=kind.__name__) + steps.remedy
         raise RuntimeError(f"sigmoid_inline: {line}") from error if lines[1:] else None
 

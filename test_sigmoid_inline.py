@@ -681,12 +681,11 @@ def test_import_leaves_no_trace_in_the_mode_of_its_thread(mode, monkeypatch):
     assert "aten::sigmoid" not in {event.key for event in profile.events()}
 
 
-right = torch.sigmoid
 MOVED = {
-    "sigmoid of 0 is": lambda x: right(x) * 0.9,
-    "a recorded call makes None": lambda x: right(x.detach()),
-    "calls do not reach the kernel": lambda x: right(x) if x.requires_grad else x + 0.5,
-    "a call raises an error": lambda x: 1 / 0 if x.requires_grad else right(x),
+    "sigmoid of 0 is": lambda x: torch.sigmoid(x) * 0.9,
+    "a recorded call makes None": lambda x: torch.sigmoid(x.detach()),
+    "calls do not reach the kernel": lambda x: torch.sigmoid(x) if x.requires_grad else x + 0.5,
+    "a call raises an error": lambda x: 1 / 0 if x.requires_grad else torch.sigmoid(x),
 }
 
 
@@ -722,13 +721,14 @@ def test_processes_that_import_at_once_build_once_also_after_a_killed_build(tmp_
     process.send_signal(signal.SIGINT)
     assert process.communicate() == ("", "") and process.returncode == -signal.SIGINT
     os.utime(*tmp_path.glob("sigmoid_inline/build-*"), (0, 0))  # what is old is removed
+    (tmp_path / "sigmoid_inline/build-young").mkdir()
     threads = f"""import runpy, threading
 for _ in "ab": threading.Thread(target=runpy.run_path, args=[{str(FILE)!r}]).start()"""
     machines = {}, {"FIRST": threads}, {"CXX": "g++"}
     processes = [start("-c", IMPORT, cache=tmp_path, **machine) for machine in machines]
     said = "".join(process.communicate()[1] for process in processes)
     assert re.fullmatch(COMPILED, said) and not any(process.returncode for process in processes)
-    assert [p.suffix for p in sorted((tmp_path / "sigmoid_inline").iterdir())] == ["", ".so"]
+    assert [p.suffix for p in sorted((tmp_path / "sigmoid_inline").iterdir())] == ["", "", ".so"]
     process = start(FILE, *SMALL, cache=tmp_path)
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == -signal.SIGPIPE
@@ -818,10 +818,10 @@ START_UP = {
     "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user", "home .* TORCH_EXTENS"),
     "built, read-only": ("vectors \"$CACHE\"; mounted --bind -o ro '\"$CACHE\"'; CXX=/c++", WORKS),
     "no nvcc": ("gpus 9", f"{NO_NVCC}: .*{torch.version.cuda}"),
-    "older nvcc": ("gpus 9; older 12.4", f"{NO_NVCC}, .*/old has 12.4: .*install"),
+    "older nvcc": ("gpus 9; older 11.8", f"{NO_NVCC}, .*/old has 11.8: .*install"),
     "nvcc by pip, behind an older; an old GPU": (
         "gpus 3,9; older 11.8; nvcc nvidia/cu13 $NVCC; PYTHONPATH+=:$PWD; says . > said; "
-        "grep sm_90 said; ! grep leaves said", WORKS),
+        "grep sm_90 said; grep leaves said && exit 1", WORKS),
     "nvcc without code, then newer": (
         "gpus 12; nvcc . $NVCC '| grep -v _12'; says 'leaves GPUs of 120'; says . && exit 1; "
         "nvcc new $NVCC; CUDA_PATH=$PWD/new; says sm_120", WORKS),
@@ -920,7 +920,7 @@ def test_command_shows_only_its_own_lines(cpu, cache, tmp_path):
     assert re.fullmatch(f"({COMPILED})?", err) and re.match(r"\d+ CPU threads", out)
     without_kernel = 4 if cpu == "default" and not ARM else 1
     assert len(re.findall("^9 x 5003 +torch", table(out, "9 x 5003"), re.M)) == without_kernel
-    assert ("SPEED" in out) == (without_kernel == 1)
+    assert (re.search("(?s)SPEED .* to ", out) is not None) == (without_kernel == 1)
 
 
 @pytest.mark.parametrize(
