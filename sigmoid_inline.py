@@ -507,7 +507,7 @@ INLINE float reciprocal(float d) { asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(d)); 
 INLINE double reciprocal(double d) { asm("rcp.approx.ftz.f64 %0, %0;" : "+d"(d)); return d; }
 #else
 #define INLINE inline __attribute__((always_inline))
-#define BOUND
+#define BOUND __attribute__((visibility("hidden")))  // else GCC shares it among copies
 template <class T> INLINE T reciprocal(T d) { return 1 / d; }
 #endif
 
@@ -841,7 +841,6 @@ OPERATOR_SOURCE = _numbered(r"""
 #include <ATen/ops/sigmoid_ops.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
-#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <c10/util/strides.h>
 #include <torch/library.h>
 
@@ -989,28 +988,27 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   return {};
 }
 
-// For sigmoid(): a spare key. sigmoid() adds CustomRNGKeyId, which PyTorch has and nobody uses, to
-// the keys of PyTorch's own call. Autograd, modes and transforms lie above it and run first, so a
-// recorded call comes here from autograd, which has made its node. The kernels of the devices lie
-// below it. Its backward comes without the key: to a kernel of this file under enable() alone.
-constexpr Key kOurKey = Key::CustomRNGKeyId;
+// For sigmoid(): PyTorch's own call, with a mark. Every call passes BackendSelect, a dispatch key
+// between autograd, modes and transforms, which run before, and the kernels of the devices. There
+// a kernel of this file takes the calls that are marked and passes the others on. A recorded call
+// comes here from autograd, which has made its node; its backward is ours under enable() alone. The
+// mark is that the thread excludes CustomRNGKeyId, a key that no tensor has. It ends here, because
+// what Python runs in the rest of the call, such as hooks, may call torch.sigmoid.
+constexpr Key kMark = Key::CustomRNGKeyId, kOurKey = Key::BackendSelect;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
-
-// Every other operator lets the key fall through. But one that has both a generic kernel
-// (CompositeExplicitAutograd) and one of its device's would run the generic one with this key, as
-// that comes before a fall-through. So no other code may run with it: keys_for() does not add it
-// where Python comes before the kernel, and the kernel ends it for what comes after, such as hooks
-// of saved tensors.
-void end_key() { c10::impl::tls_set_dispatch_key_included(kOurKey, false); }
+bool take_mark() {
+  if (!c10::impl::tls_is_dispatch_key_excluded(kMark)) return false;
+  c10::impl::tls_set_dispatch_key_excluded(kMark, false);
+  return true;
+}
 
 Tensor called_sigmoid(DispatchKeySet keys, const Tensor& x) {
-  end_key();
-  Tensor y = try_sigmoid(x);
+  Tensor y;
+  if (take_mark()) y = try_sigmoid(x);
   return y.defined() ? std::move(y) : at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
 }
 Tensor& called_sigmoid_out(DispatchKeySet keys, const Tensor& x, Tensor& out) {
-  end_key();
-  if (try_sigmoid(x, &out).defined()) return out;
+  if (take_mark() && try_sigmoid(x, &out).defined()) return out;
   return at::_ops::sigmoid_out::redispatch(keys & kBelowOurs, x, out);
 }
 
@@ -1039,24 +1037,20 @@ struct Silent : c10::WarningHandler {
 
 // Registrations. Python's lock is held in all that follows, so that one thread at a time registers.
 // A library that is destroyed takes its kernels back, whoever has registered others meanwhile.
-std::optional<torch::Library> all_operators, our_operator, cpu_operators, gpu_operators;
-torch::Library& open_library(std::optional<torch::Library>& library, const char* operators,
-                             Key key) {
-  return library.emplace(torch::Library::IMPL, operators, key, __FILE__, __LINE__);
+std::optional<torch::Library> our_operator, cpu_operators, gpu_operators;
+torch::Library& open_library(std::optional<torch::Library>& library, Key key) {
+  return library.emplace(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);
 }
 EXPORT void sigmoid_inline_register(int on) {
   const Silent silent;
   our_operator.reset();
   if (!on) return;
-  // The fall-through is registered once in a process, by whatever copy of this file comes first.
-  if (!c10::Dispatcher::singleton().hasBackendFallbackForDispatchKey(kOurKey))
-    open_library(all_operators, "_", kOurKey).fallback(torch::CppFunction::makeFallthrough());
-  open_library(our_operator, "aten", kOurKey)
+  open_library(our_operator, kOurKey)
       .impl("sigmoid", TORCH_FN(called_sigmoid))
       .impl("sigmoid.out", TORCH_FN(called_sigmoid_out));
 }
 void take_over(std::optional<torch::Library>& library, Key key) {
-  open_library(library, "aten", key)
+  open_library(library, key)
       .impl("sigmoid", TORCH_FN(enabled_sigmoid))
       .impl("sigmoid.out", TORCH_FN(enabled_sigmoid_out))
       .impl("sigmoid_", TORCH_FN(enabled_sigmoid_in_place))
@@ -1086,20 +1080,18 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 
 # Each item says what is assumed; where it is declared; how it shows where it does not hold.
 #
-#   CustomRNGKeyId lies between autograd, modes and the devices' kernels, and is nobody's;
-#     c10/core/DispatchKey.h; the probe's calls miss the kernel, or autograd's node.
+#   BackendSelect is of every call, between autograd, modes and the devices' kernels, and no tensor
+#     has CustomRNGKeyId; c10/core/DispatchKey.h; the probe's calls miss the kernel or autograd.
 #   A kernel that TORCH_FN registers may be taken back beside running calls; torch/library.h; a test
 #     that switches while threads call.
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
 #   empty_strided_cpu and _cuda allocate as PyTorch's kernels do (ATen/EmptyTensor.h and
-#     ATen/cuda/EmptyTensor.h), at::cpu and at::cuda hold those (ATen/ops/sigmoid_cpu_dispatch.h
-#     and its neighbours), and TorchDispatchModeTLS knows of modes (c10/core/impl/); the compiler or
-#     the loader says so.
+#     ATen/cuda/EmptyTensor.h), and at::cpu and at::cuda hold those
+#     (ATen/ops/sigmoid_cpu_dispatch.h and its neighbours); the compiler or the loader says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
 #   VirtualGuardImpl knows the current GPU; c10/core/impl/VirtualGuardImpl.h; the compiler says so.
-#   torch.sigmoid is a method of torch._C._VariableFunctionsClass, torch.Tensor has its own from
-#     torch._C.TensorBase, and classes that intercept no function have
-#     torch._C._disabled_torch_function_impl; the import raises.
+#   torch.sigmoid is a method of torch._C._VariableFunctionsClass, and torch.Tensor has its own from
+#     torch._C.TensorBase; the import raises.
 #   Both methods compute the same; tests of what intercepts and records.
 #   torch.jit.script knows two attributes of sigmoid; torch/jit/_trace.py; scripting raises.
 #   From Python 3.12 on PyFunction_SetVectorcall is documented; without it the Python body runs.
@@ -1121,11 +1113,6 @@ struct PyMethodDef {
 PyObject* PyCFunction_NewEx(PyMethodDef*, PyObject* self, PyObject* module);
 PyObject* PyObject_Call(PyObject*, PyObject* arguments, PyObject* keywords);
 PyObject* PyObject_Type(PyObject*);
-PyObject* PyObject_GetAttrString(PyObject*, const char*);
-PyObject* PyDict_GetItemString(PyObject*, const char*);
-PyObject* PyTuple_GetItem(PyObject*, ptrdiff_t);
-ptrdiff_t PyTuple_Size(PyObject*);
-void PyErr_Clear();
 void Py_DecRef(PyObject*);
 struct _is* PyInterpreterState_Get();
 PyObject* _PyEval_EvalFrameDefault(struct _ts*, struct _PyInterpreterFrame*, int);
@@ -1135,37 +1122,17 @@ PyObject* PyObject_Vectorcall(PyObject*, PyObject* const*, size_t nargs, PyObjec
 }
 constexpr size_t kArgumentsOffset = size_t(1) << 63;  // PY_VECTORCALL_ARGUMENTS_OFFSET
 PyObject *torch_sigmoid, *tensor_sigmoid, *python_body;
-PyObject *tensor_class, *parameter_class, *no_handler;
+PyObject *tensor_class, *parameter_class;
 
 bool is_exact(PyObject* x) {  // a Tensor or a Parameter, of no class of the user's
   PyObject* const type = PyObject_Type(x);
   Py_DecRef(type);
   return type == tensor_class || type == parameter_class;
 }
-bool has_handler(PyObject* x) {  // whether its class takes calls before the dispatcher does
-  PyObject* const handler = PyObject_GetAttrString(x, "__torch_function__");
-  if (!handler) PyErr_Clear();
-  Py_DecRef(handler);
-  return handler && handler != no_handler;
-}
-bool has_function_mode() { return at::impl::torch_function_mode_enabled(); }
 
-// Our key, but none where Python may run before the kernel: see end_key(). A class that intercepts
-// by __torch_dispatch__ alone is let through, so that what DTensor computes locally comes here.
-DispatchKeySet keys_for(PyObject* const* arguments, size_t count) {
-  bool is_intercepted = has_function_mode() || c10::impl::TorchDispatchModeTLS::any_modes_set();
-  is_intercepted |= !our_operator.has_value();  // the probe has found that PyTorch has moved
-  for (size_t n = 0; n < count; n++)
-    is_intercepted |= arguments[n] && !is_exact(arguments[n]) && has_handler(arguments[n]);
-  return is_intercepted ? DispatchKeySet() : DispatchKeySet(kOurKey);
-}
-
-// torch.sigmoid's call, with our key: a built-in function, which is pickled as torch.sigmoid is.
+// torch.sigmoid's call, marked: a built-in function, which is pickled as torch.sigmoid is.
 PyObject* python_call(PyObject*, PyObject* arguments, PyObject* keywords) {
-  PyObject* const out = keywords ? PyDict_GetItemString(keywords, "out") : nullptr;
-  PyObject* const x = PyTuple_Size(arguments) > 0 ? PyTuple_GetItem(arguments, 0) : nullptr;
-  PyObject* const known[] = {x, out};  // one may be missing
-  const c10::impl::IncludeDispatchKeyGuard guard(keys_for(known, 2));
+  const c10::impl::ExcludeDispatchKeyGuard mark(kMark);
   return PyObject_Call(torch_sigmoid, arguments, keywords);
 }
 
@@ -1176,9 +1143,9 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
                                            PyObject* names) {
   if (_PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) != _PyEval_EvalFrameDefault)
     return PyObject_Vectorcall(python_body, arguments, nargs, names);
-  const size_t count = (nargs & ~kArgumentsOffset) + (names ? PyTuple_Size(names) : 0);
-  const bool is_plain = count == 1 && !names && !has_function_mode() && is_exact(arguments[0]);
-  const c10::impl::IncludeDispatchKeyGuard guard(keys_for(arguments, count));
+  const bool is_plain = (nargs & ~kArgumentsOffset) == 1 && !names && is_exact(arguments[0]) &&
+                        !at::impl::torch_function_mode_enabled();
+  const c10::impl::ExcludeDispatchKeyGuard mark(kMark);
   PyObject* const function = is_plain ? tensor_sigmoid : torch_sigmoid;
   return PyObject_Vectorcall(function, arguments, nargs, names);
 }
@@ -1186,10 +1153,9 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
 // Registers the kernel and returns the built-in function, a method of `self` as torch.sigmoid is.
 // Python keeps the objects.
 EXPORT PyObject* sigmoid_inline_start(PyObject* function, PyObject* method, PyObject* body,
-                                      PyObject* self, PyObject* tensor, PyObject* parameter,
-                                      PyObject* disabled_torch_function) {
+                                      PyObject* self, PyObject* tensor, PyObject* parameter) {
   torch_sigmoid = function, tensor_sigmoid = method, python_body = body;
-  tensor_class = tensor, parameter_class = parameter, no_handler = disabled_torch_function;
+  tensor_class = tensor, parameter_class = parameter;
   sigmoid_inline_register(1);
   static PyMethodDef definition = {"sigmoid", python_call, 3 /* VARARGS and KEYWORDS */, nullptr};
   return PyCFunction_NewEx(&definition, self, nullptr);
@@ -1389,7 +1355,7 @@ if not _IS_MOCKED:
     _body = type(sigmoid)(sigmoid.__code__, globals())
     _body.__kwdefaults__ = sigmoid.__kwdefaults__
     _kept = (_functions.sigmoid, torch._C.TensorBase.sigmoid, _body, _functions, torch.Tensor,
-             torch.nn.Parameter, torch._C._disabled_torch_function_impl)
+             torch.nn.Parameter)
     _call = _library.sigmoid_inline_start(*map(ctypes.py_object, _kept))
     for _object in _kept:  # by the library, however long this module lives
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(_object))
@@ -1398,9 +1364,9 @@ if not _IS_MOCKED:
         ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), _vectorcall)
     _moved = _apart(_probe)
 if _moved:
-    _library.sigmoid_inline_register(0)  # without the kernel the key lets sigmoid fall through
-    _moved = f"PyTorch {torch.__version__} has moved: {_moved}; sigmoid is torch.sigmoid now"
-    _moved += " (see 'What is assumed')"
+    _library.sigmoid_inline_register(0)  # without the kernel a mark changes nothing
+    _moved = f"PyTorch {torch.__version__} has moved, or this file's kernel is wrong: {_moved}; "
+    _moved += "sigmoid is torch.sigmoid now (see 'What is assumed')"
     _say(_moved)
 
 

@@ -393,18 +393,18 @@ REACHING = {
     "out is x, a view": lambda f, x: (f(v := (z := x.repeat(9, 99))[:, 1:], out=v), z),
     "out is x, columns": lambda f, x: (f(v := (z := x.repeat(99, 9))[:, ::3], out=v), z),
     "out is x, copied on write": lambda f, x: f(v := x._lazy_clone()[:, 1:], out=v),
-    "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
-}
-
-# Nothing is left to compute, Python may intercept, or PyTorch's kernel or refusal is wanted.
-PYTORCHS = {
     "TorchFunctionMode": lambda f, x: both_under(overrides.BaseTorchFunctionMode(), f, x),
     "a mode that calls": lambda f, x: both_under(ModeThatCalls(), f, x),
     "__torch_function__": lambda f, x: f(torch.masked.masked_tensor(x, x > 0)),
-    "jit.script": lambda f, x: both(torch.jit.script(module[f]), x),
-    "fx": lambda f, x: torch.fx.symbolic_trace(gated(f)).code,
     "make_fx": lambda f, x: both(partial(traced, gated(f)), x),
     "TorchDispatchMode": lambda f, x: both_under(dispatch.BaseTorchDispatchMode(), f, x),
+    "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
+}
+
+# Nothing is left to compute, or PyTorch's kernel or refusal is wanted.
+PYTORCHS = {
+    "jit.script": lambda f, x: both(torch.jit.script(module[f]), x),
+    "fx": lambda f, x: torch.fx.symbolic_trace(gated(f)).code,
     "make_fx fake, symbolic": lambda f, x: [traced(gated(f), x, w) for w in ("fake", "symbolic")],
     "export": lambda f, x: [export(f, x, strict) for strict in (True, False)],
     "compile dynamic": lambda f, x: (gradient(compiled(gated(f)), x), compiled(f)(x)),
@@ -518,7 +518,7 @@ def test_enable_is_undone_in_any_order(device):
     registered = lambda: [torch._C._dispatch_dump(f"aten::{name}") for name in operators]
     x, before = torch.randn(5, device=device), registered()
     lines = [line for dump in before for line in dump.splitlines() if FILE.name in line]
-    assert lines and all(line.startswith("CustomRNGKey") for line in lines)
+    assert lines and all(line.startswith("BackendSelect") for line in lines)
     assert torch.sigmoid is torch._C._VariableFunctions.sigmoid
     served = lambda: counted(torch.sigmoid, x)[1] == (device == "cuda" or HAS_CPU_KERNEL)
     with contextlib.suppress(ZeroDivisionError), enable(), enable():
@@ -659,7 +659,7 @@ if os.fork() == 0:
 assert os.wait()[1] == 0"""
     assert run("-c", code, cache=cache, CUDA_VISIBLE_DEVICES=devices) == ("", "")
     nm = ["nm", "-D", "--defined-only", *cache.rglob("*.so")]
-    own = r"(?m)^\w+ [^WVu] (.*(?:sigmoid|Gpu|View|populate|compute|launch|kernel).*)"
+    own = r"(?m)^\w+ [^WV] (.*(?:sigmoid|Gpu|View|least|most|compute|launch|kernel).*)"
     exported = re.findall(own, subprocess.check_output(nm, text=True))
     assert exported and all(name.startswith("sigmoid_inline_") for name in exported)
 
@@ -695,10 +695,10 @@ def test_import_says_that_pytorch_has_moved(what, execute):
     """Then sigmoid is torch.sigmoid, and who asks for more gets an error."""
     own = "_functions.sigmoid, torch._C.TensorBase.sigmoid,"
     namespace, said = execute(TEXT.replace(own, "moved, moved,"), moved=MOVED[what])
-    assert re.fullmatch(f"sigmoid_inline: PyTorch .* has moved: {what}.*\n", said.err)
+    assert re.fullmatch(f"sigmoid_inline: PyTorch .* has moved.*: {what}.*\n", said.err)
     assert equal(namespace["sigmoid"](x := torch.ones(9)), MOVED[what](x))
     for call in (namespace["enable"], partial(namespace["main"], SMALL)):
-        with pytest.raises(RuntimeError, match=f"has moved: {what}"):
+        with pytest.raises(RuntimeError, match=f"has moved.*: {what}"):
             call()
 
 
