@@ -992,23 +992,19 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
 // between autograd, modes and transforms, which run before, and the kernels of the devices. There
 // a kernel of this file takes the calls that are marked and passes the others on. A recorded call
 // comes here from autograd, which has made its node; its backward is ours under enable() alone. The
-// mark is that the thread excludes CustomRNGKeyId, a key that no tensor has. It ends here, because
-// what Python runs in the rest of the call, such as hooks, may call torch.sigmoid.
+// mark is that the thread excludes CustomRNGKeyId, a key that no tensor has. It lasts as long as
+// the call, and so is of what Python runs in it, too: of a mode, a class or a hook.
 constexpr Key kMark = Key::CustomRNGKeyId, kOurKey = Key::BackendSelect;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
-bool take_mark() {
-  if (!c10::impl::tls_is_dispatch_key_excluded(kMark)) return false;
-  c10::impl::tls_set_dispatch_key_excluded(kMark, false);
-  return true;
-}
+bool is_marked() { return c10::impl::tls_is_dispatch_key_excluded(kMark); }
 
 Tensor called_sigmoid(DispatchKeySet keys, const Tensor& x) {
   Tensor y;
-  if (take_mark()) y = try_sigmoid(x);
+  if (is_marked()) y = try_sigmoid(x);
   return y.defined() ? std::move(y) : at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
 }
 Tensor& called_sigmoid_out(DispatchKeySet keys, const Tensor& x, Tensor& out) {
-  if (take_mark() && try_sigmoid(x, &out).defined()) return out;
+  if (is_marked() && try_sigmoid(x, &out).defined()) return out;
   return at::_ops::sigmoid_out::redispatch(keys & kBelowOurs, x, out);
 }
 

@@ -340,7 +340,7 @@ def alone(f, x, g):
 
 
 def hooks_that_compute(f, x):
-    """Hooks of saved tensors run Python, below autograd and within the call."""
+    """Hooks of saved tensors run Python, below autograd and within the call, with its mark."""
     packed = lambda y: torch.quantize_per_tensor(y.detach().float(), 1, 0, torch.quint8).clone()
     ran, hook = [], lambda y: (ran.append((torch.sigmoid(y + 1) @ y.t()).sum()), packed(y), y)[2]
     return gradient(f, x, autograd.graph.saved_tensors_hooks(hook, lambda y: y)), ran
