@@ -211,14 +211,18 @@ inline constexpr int64_t kLongRow = 64;  // elements; the CPU copies shorter row
 inline constexpr int64_t kNewBytes = 31 << 20;         // malloc maps larger outputs anew each time
 inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see populate()
 
-// How to load a dense tensor that no cache holds. The memory is busy where kLoadLatency times its
-// bandwidth is in flight (Little's law); with more it changes its DRAM rows more often. So many
-// blocks of one unit a thread are resident, but three quarters of what fits at least. On an H100
-// they are 13 of 16: 0.9 % faster than 16; 12 and 14 gain less. An H200 wants 19, and all of its 16
-// are resident: 15 take 3 % longer, two units in 10 to 12 blocks 3 %, and a loop over the tensor in
-// as many blocks as fit 8 %. Where 1.5 times what fits is wanted, as on a B200, a thread moves two
-// units, from 3 times on four, and from 6 times on eight, as on a Rubin, whose 1,024 threads have
-// registers for it: what is loaded takes half of 65,536 at most. These are reasoned, not seen.
+// How to load a dense tensor that no cache holds: how many units of 16 bytes a thread loads at
+// once, and how many blocks of such threads are resident. The memory is busy where kLoadLatency
+// times its bandwidth has been asked for (Little's law). Where more has, it changes its DRAM rows
+// more often. `blocks` is this amount a multiprocessor, in blocks of one unit a thread: an H100
+// wants 13, an H200 19, and both hold 16.
+//   An H100 gets 13: 0.9 % faster than 16; 12 and 14 gain less. Three quarters of what fits are
+//   resident at least.
+//   An H200 gets all 16. 15 take 3 % longer, two units in 10 to 12 blocks 3 %, and a loop over the
+//   tensor in as many blocks as fit 8 %.
+//   A GPU that wants 1.5 times what fits, as a B200, gets two units a thread, from 3 times on four,
+//   and from 6 times on eight, as a Rubin, whose 1,024 threads have registers for it: what is
+//   loaded takes half of 65,536 at most. This is reasoned, not seen.
 struct Tuning { int units_per_thread, resident_blocks; };
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
@@ -258,12 +262,13 @@ struct View {
   }
 };
 
-// What a kernel reads and writes. The forward reads `in`, by the view. The backward reads one of
-// gradient and output by the view, as `in`, and the other as `dense`, which lies as `out` does.
+// What a kernel reads and writes. `in` is read by the view. The forward has no `dense`. The
+// backward reads two operands: one of the gradient and the forward's output is `in`, and the other
+// is `dense`, whose elements lie as those of `out` do.
 struct Operands {
   void* out;
   const void *in, *dense;
-  bool output_is_view;
+  bool in_is_output;  // in the backward: else `in` is the gradient
 };
 // Launches the kernel on the current GPU; false where there is none for this view or CUDA refuses.
 bool launch_on_gpu(Dtype, const Operands&, const View&, int device, void* stream);
@@ -283,7 +288,8 @@ struct Dims {
   int64_t stride[kMaxGpuDims];
 };
 
-// The view's unit of this index, by 2 or 3 dimensions, or `ndim` = 0 where it is dense.
+// Loads a unit of the view by its index, which is divided into positions along 2 or 3 dimensions.
+// A dense view has ndim = 0.
 template <class U, int ndim, class T>
 INLINE U load(const T* in, const Dims& dims, uint32_t index) {
   if constexpr (ndim > 0) {
@@ -305,7 +311,7 @@ INLINE U load(const T* in, const Dims& dims, uint32_t index) {
 enum class Direction { kForward, kBackward, kBackwardOfRepeated };
 template <class T, int unit_bytes, int units_per_thread, int ndim, Direction direction>
 __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
-    sigmoid_kernel(T* out, const T* in, const T* dense, bool output_is_view, uint32_t units,
+    sigmoid_kernel(T* out, const T* in, const T* dense, bool in_is_output, uint32_t units,
                    uint32_t tail, const __grid_constant__ Dims dims) {
   constexpr bool is_forward = direction == Direction::kForward;
   constexpr bool is_repeated = direction == Direction::kBackwardOfRepeated;
@@ -318,7 +324,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
   const U* const dense_units = reinterpret_cast<const U*>(dense) + first;
   const auto result = [&](T x, T other) {
     if constexpr (is_forward) return sigmoid(x);
-    return sigmoid_backward(output_is_view ? other : x, output_is_view ? x : other);
+    return sigmoid_backward(in_is_output ? other : x, in_is_output ? x : other);
   };
   const auto compute = [&](auto block_is_whole) {
     constexpr bool is_whole = decltype(block_is_whole)::value;
@@ -429,7 +435,7 @@ template <class T> struct GpuCall {
     const CUlaunchConfig config = {grid, 1, 1, kBlock, 1, 1, shared_bytes, CUstream(stream),
                                    &overlap, gpu.num_attributes};
     const void* arguments[] = {&operands.out, &operands.in, &operands.dense,
-                               &operands.output_is_view, &units, &tail, &dims};
+                               &operands.in_is_output, &units, &tail, &dims};
     if (!gpu.launch_kernel) return false;
     return !gpu.launch_kernel(&config, handle, const_cast<void**>(arguments), nullptr);
   }
@@ -440,9 +446,9 @@ template <class T> struct GpuCall {
     return launch<unit_bytes, units_per_thread, kMaxGpuDims, kForward>();
   }
 
-  // All addresses and distances, in bytes, that decide where a row begins or ends, by a bitwise or:
-  // its lowest bit is the alignment that they share. A value that the backward repeats over a row
-  // is loaded alone, so that its address does not count.
+  // The bitwise or of all addresses and distances, in bytes, that decide where a row begins or
+  // ends: a multiple of 16 where all of them are. A value that the backward repeats over a row is
+  // loaded alone, so that its address does not count.
   uint64_t boundaries() const {
     const bool is_repeated = operands.dense && view.strides[0] == 0;
     uint64_t places = uintptr_t(operands.out) | uintptr_t(operands.dense);
@@ -576,12 +582,13 @@ template <class T, class W = Wide<T>> INLINE W reduce(T input, W& power) {  // u
   constexpr W log2e = 1.4426950408889634;
   constexpr W ln2_high = f32 ? 0x1.62e4p-1 : 0x1.62e42feep-1;  // so short that x - k * it is exact
   constexpr W ln2_low = f32 ? 0x1.7f7d1cf8p-20 : 0x1.a39ef35793c76p-33;
-  // A sum with it ends in the bits of an integer: k and the exponent of kScale, with its bias.
-  constexpr W to_integer = (f32 ? 0x1.8p23 : 0x1.8p52) + (bias + mantissa + 1);
+  // To add it rounds x log2 e to the integer k. The sum's low bits are k plus the biased exponent
+  // of kScale: shifted up, they are the exponent bits of kScale * 2^k.
+  constexpr W rounder = (f32 ? 0x1.8p23 : 0x1.8p52) + (bias + mantissa + 1);
   W x = input;
   x = x < least<W> ? least<W> : x;  // written so that NaN stays NaN
   x = x > most<W> ? most<W> : x;
-  const W t = std::fma(x, log2e, to_integer), k = t - to_integer;
+  const W t = std::fma(x, log2e, rounder), k = t - rounder;
   power = bit_cast<W>(bit_cast<Bits>(t) << mantissa);
   const W u = std::fma(-k, kIsExact<T> ? ln2_high : ln2_high + ln2_low, x);
   return kIsExact<T> ? std::fma(-k, ln2_low, u) : u;
@@ -742,7 +749,7 @@ template <class T> struct CpuCall {
     };
     if (!dense && !is_repeated && kIsExact<T>) return compute_sigmoid(row, to, numel);
     if (!dense) return run([](T x, T) { return sigmoid(x); });
-    if (operands.output_is_view) return run([](T x, T y) { return sigmoid_backward(y, x); });
+    if (operands.in_is_output) return run([](T x, T y) { return sigmoid_backward(y, x); });
     run([](T x, T y) { return sigmoid_backward(x, y); });
   }
 
@@ -833,7 +840,7 @@ bool compute_on_cpu(Dtype dtype, const Operands& operands, const View& view, boo
 OPERATOR_SOURCE = _numbered(r"""
 #include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
-#include <ATen/cuda/EmptyTensor.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/sigmoid_backward_cpu_dispatch.h>
 #include <ATen/ops/sigmoid_backward_cuda_dispatch.h>
 #include <ATen/ops/sigmoid_cpu_dispatch.h>
@@ -929,27 +936,32 @@ bool make_view(View& view, const Tensor& x, const Layout& output) {
 }
 
 // Runs the kernel on the data of `in` and `dense`, into `out` or a new tensor; undefined where no
-// kernel runs. New memory is from where PyTorch's kernels get it: at::empty_strided costs 0.6 to
-// 0.9 us more, and fills it in deterministic mode.
-Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool output_is_view,
+// kernel runs. New memory is from PyTorch's allocators: at::empty_strided costs 0.6 to 0.9 us more,
+// and fills it in deterministic mode.
+Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool in_is_output,
                   const Tensor* out, const at::DimVector& strides) {
   const auto dtype = in.scalar_type();
+  const bool on_gpu = in.is_cuda();
+  c10::OptionalDeviceGuard guard;  // set only for another GPU: to set it takes 0.1 us, to ask, too
+  if (on_gpu) {
+    const c10::impl::VirtualGuardImpl gpus(at::kCUDA);
+    if (gpus.deviceCount() > 1 && gpus.getDevice() != in.device()) guard.reset_device(in.device());
+  }
   Tensor y;
   if (out) y = *out;
-  else if (in.is_cpu()) y = Tensor(at::detail::empty_strided_cpu(in.sizes(), strides, dtype));
-  else if constexpr (HAS_CUDA)  // what is left out is not linked
-    y = Tensor(at::detail::empty_strided_cuda(in.sizes(), strides, dtype, in.device()));
+  else
+    y = Tensor(at::detail::empty_strided_generic(
+        in.sizes(), strides,
+        on_gpu ? at::detail::getCUDAHooks().getCUDADeviceAllocator() : c10::GetAllocator(at::kCPU),
+        DispatchKeySet(on_gpu ? Key::CUDA : Key::CPU), dtype));
   void* const result = y.mutable_data_ptr();  // first, as it may move the data, and `in` may be y
   const Operands operands = {result, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
-                             output_is_view};
+                             in_is_output};
   bool is_done = false;
-  if (in.is_cpu()) is_done = compute_on_cpu(Dtype(dtype), operands, view, !out);
-  if constexpr (HAS_CUDA) {
-    c10::OptionalDeviceGuard guard;  // set only for another GPU: it takes 0.1 us
-    if (in.is_cuda() && c10::impl::VirtualGuardImpl(at::kCUDA).getDevice() != in.device())
-      guard.reset_device(in.device());
+  if (!on_gpu) is_done = compute_on_cpu(Dtype(dtype), operands, view, !out);
+  if constexpr (HAS_CUDA) {  // without, there is nothing to link
     void* stream = nullptr;
-    if (in.is_cuda() && !aoti_torch_get_current_cuda_stream(in.get_device(), &stream))
+    if (on_gpu && !aoti_torch_get_current_cuda_stream(in.get_device(), &stream))
       is_done = launch_on_gpu(Dtype(dtype), operands, view, in.get_device(), stream);
   }
   kernel_calls.fetch_add(is_done, std::memory_order_relaxed);
@@ -1081,11 +1093,11 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 #   A kernel that TORCH_FN registers may be taken back beside running calls; torch/library.h; a test
 #     that switches while threads call.
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
-#   empty_strided_cpu and _cuda allocate as PyTorch's kernels do (ATen/EmptyTensor.h and
-#     ATen/cuda/EmptyTensor.h), and at::cpu and at::cuda hold those
-#     (ATen/ops/sigmoid_cpu_dispatch.h and its neighbours); the compiler or the loader says so.
+#   empty_strided_generic, with the allocator that the CUDA hooks name, allocates as PyTorch's
+#     kernels do (ATen/EmptyTensor.h and ATen/detail/CUDAHooksInterface.h), and at::cpu and at::cuda
+#     hold those (ATen/ops/sigmoid_cpu_dispatch.h and its neighbours); the compiler says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
-#   VirtualGuardImpl knows the current GPU; c10/core/impl/VirtualGuardImpl.h; the compiler says so.
+#   VirtualGuardImpl knows the GPUs and the current one; c10/core/impl/VirtualGuardImpl.h; the compiler says so.
 #   torch.sigmoid is a method of torch._C._VariableFunctionsClass, and torch.Tensor has its own from
 #     torch._C.TensorBase; the import raises.
 #   Both methods compute the same; tests of what intercepts and records.
