@@ -1097,7 +1097,8 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 #     kernels do (ATen/EmptyTensor.h and ATen/detail/CUDAHooksInterface.h), and at::cpu and at::cuda
 #     hold those (ATen/ops/sigmoid_cpu_dispatch.h and its neighbours); the compiler says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
-#   VirtualGuardImpl knows the GPUs and the current one; c10/core/impl/VirtualGuardImpl.h; the compiler says so.
+#   VirtualGuardImpl knows the GPUs and the current one; c10/core/impl/VirtualGuardImpl.h; the
+#     compiler says so.
 #   torch.sigmoid is a method of torch._C._VariableFunctionsClass, and torch.Tensor has its own from
 #     torch._C.TensorBase; the import raises.
 #   Both methods compute the same; tests of what intercepts and records.

@@ -801,7 +801,7 @@ fcntl.flock = lambda *_: (lock for lock in ()).throw(OSError(38, "not implemente
 START_UP = {
     "no compiler, loader's noise": ("CXX=/c++; LD_PRELOAD=/x.so", "not found: install g.."),
     "out of memory": ("cxx 'ulimit -v 90000;'", "out of memory allocating|memory exhausted"),
-    "another PyTorch": ("cxx '' -Dempty_strided_cpu=gone; FIRST='import torch; "
+    "another PyTorch": ("cxx '' -Dempty_strided_generic=gone; FIRST='import torch; "
                         "torch.__version__ = \"2.16.0\"'", ".*undefined symbol: .*gone.* 2.10 to"),
     "old PyTorch": ("FIRST='import torch; torch.__version__ = \"2.9.1\"'", "pip install -U torch"),
     "mocked PyTorch, as in Sphinx": (f"CXX=/c++; FIRST='{MOCKED}'", WORKS),
