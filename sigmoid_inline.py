@@ -141,10 +141,10 @@ class ModelNew(torch.nn.Sigmoid):
 def enable():
     """Lets every sigmoid of the program, and its gradient, run on this file's kernels.
 
-    They take the place of PyTorch's own for the CPU and CUDA: for torch.sigmoid, x.sigmoid(),
-    x.sigmoid_(), torch.nn.Sigmoid, torch.jit and C++, in all threads, from this call on. PyTorch's
-    compute what these do not take. Returns a context manager, to be entered once. When the last
-    one is left, or at disable(), PyTorch's kernels are back.
+    They take the calls of PyTorch's operators: of torch.sigmoid, x.sigmoid(), x.sigmoid_(),
+    torch.nn.Sigmoid, torch.jit and C++, in all threads, from this call on. PyTorch's compute what
+    these do not take. Returns a context manager, to be entered once. When the last one is left, or
+    at disable(), PyTorch's kernels compute all again.
     RuntimeError where the import has found that PyTorch has moved.
     """
     if _moved:
@@ -155,7 +155,7 @@ def enable():
 
 
 def disable():
-    """Ends every enable(): PyTorch's own kernels are back."""
+    """Ends every enable(), also of another copy of this file."""
     _library.sigmoid_inline_disable(-1)
 
 
@@ -841,10 +841,7 @@ OPERATOR_SOURCE = _numbered(r"""
 #include <ATen/EmptyTensor.h>
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/detail/CUDAHooksInterface.h>
-#include <ATen/ops/sigmoid_backward_cpu_dispatch.h>
-#include <ATen/ops/sigmoid_backward_cuda_dispatch.h>
-#include <ATen/ops/sigmoid_cpu_dispatch.h>
-#include <ATen/ops/sigmoid_cuda_dispatch.h>
+#include <ATen/ops/sigmoid_backward_ops.h>
 #include <ATen/ops/sigmoid_ops.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -1000,86 +997,66 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   return {};
 }
 
-// For sigmoid(): PyTorch's own call, with a mark. Every call passes BackendSelect, a dispatch key
-// between autograd, modes and transforms, which run before, and the kernels of the devices. There
-// a kernel of this file takes the calls that are marked and passes the others on. A recorded call
-// comes here from autograd, which has made its node; its backward is ours under enable() alone. The
-// mark is that the thread excludes CustomRNGKeyId, a key that no tensor has. It lasts as long as
-// the call, and so is of what Python runs in it, too: of a mode, a class or a hook.
+// Every call passes BackendSelect, a dispatch key between autograd, modes and transforms, which run
+// before, and the kernels of the devices. There this file's kernels take the calls that are marked,
+// and under enable() all, and pass the others on. A recorded call comes here from autograd, which
+// has made its node; its backward is a call of its own, without a mark.
+//
+// sigmoid() makes PyTorch's own call with the mark, which is that the thread excludes
+// CustomRNGKeyId, a key that no tensor has. It lasts as long as the call, and so is of what Python
+// runs in it, too: of a mode, a class or a hook.
 constexpr Key kMark = Key::CustomRNGKeyId, kOurKey = Key::BackendSelect;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
-bool is_marked() { return c10::impl::tls_is_dispatch_key_excluded(kMark); }
+// How many enable() are in force, and how often disable() has ended all: of all copies of this file
+// in the process, as the one imported last computes.
+struct Enabled { std::atomic<int> count, ended; }* enabled;
+bool is_ours() { return enabled->count > 0 || c10::impl::tls_is_dispatch_key_excluded(kMark); }
 
-Tensor called_sigmoid(DispatchKeySet keys, const Tensor& x) {
+Tensor our_sigmoid(DispatchKeySet keys, const Tensor& x) {
   Tensor y;
-  if (is_marked()) y = try_sigmoid(x);
+  if (is_ours()) y = try_sigmoid(x);
   return y.defined() ? std::move(y) : at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
 }
-Tensor& called_sigmoid_out(DispatchKeySet keys, const Tensor& x, Tensor& out) {
-  if (is_marked() && try_sigmoid(x, &out).defined()) return out;
+Tensor& our_sigmoid_out(DispatchKeySet keys, const Tensor& x, Tensor& out) {
+  if (is_ours() && try_sigmoid(x, &out).defined()) return out;
   return at::_ops::sigmoid_out::redispatch(keys & kBelowOurs, x, out);
 }
-
-// For enable(): the keys of the CPU and of CUDA, and PyTorch's own kernels there.
-#define OWN(name) (HAS_CUDA && x.is_cuda() ? at::cuda::name : at::cpu::name)
-Tensor enabled_sigmoid(const Tensor& x) {
-  Tensor y = try_sigmoid(x);
-  return y.defined() ? std::move(y) : OWN(sigmoid)(x);
+Tensor& our_sigmoid_in_place(DispatchKeySet keys, Tensor& x) {
+  if (is_ours() && try_sigmoid(x, &x).defined()) return x;
+  return at::_ops::sigmoid_::redispatch(keys & kBelowOurs, x);
 }
-Tensor& enabled_sigmoid_out(const Tensor& x, Tensor& out) {
-  return try_sigmoid(x, &out).defined() ? out : OWN(sigmoid_outf)(x, out);
-}
-Tensor& enabled_sigmoid_in_place(Tensor& x) {
-  return try_sigmoid(x, &x).defined() ? x : OWN(sigmoid_)(x);
-}
-Tensor enabled_sigmoid_backward(const Tensor& grad, const Tensor& x) {  // x is sigmoid's output
-  Tensor y = try_sigmoid_backward(grad, x);
-  return y.defined() ? std::move(y) : OWN(sigmoid_backward)(grad, x);
+Tensor our_sigmoid_backward(DispatchKeySet keys, const Tensor& grad, const Tensor& output) {
+  Tensor y;
+  if (is_ours()) y = try_sigmoid_backward(grad, output);
+  if (y.defined()) return y;
+  return at::_ops::sigmoid_backward::redispatch(keys & kBelowOurs, grad, output);
 }
 
-// PyTorch warns where a kernel takes the place of another, which is what is wanted here.
+// PyTorch warns where another copy of this file has registered its kernels, which is wanted.
 struct Silent : c10::WarningHandler {
   c10::WarningUtils::WarningHandlerGuard guard{this};
   void process(const c10::Warning&) override {}
 };
 
-// Registrations. Python's lock is held in all that follows, so that one thread at a time registers.
-// A library that is destroyed takes its kernels back, whoever has registered others meanwhile.
-std::optional<torch::Library> our_operator, cpu_operators, gpu_operators;
-torch::Library& open_library(std::optional<torch::Library>& library, Key key) {
-  return library.emplace(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);
-}
-EXPORT void sigmoid_inline_register(int on) {
+// A library that is destroyed takes its kernels back, whoever has registered others meanwhile. Those
+// of an earlier import of this library go when the new ones are there, so that no call is between.
+std::optional<torch::Library> library;
+void register_kernels() {
   const Silent silent;
-  our_operator.reset();
-  if (!on) return;
-  open_library(our_operator, kOurKey)
-      .impl("sigmoid", TORCH_FN(called_sigmoid))
-      .impl("sigmoid.out", TORCH_FN(called_sigmoid_out));
+  torch::Library ours(torch::Library::IMPL, "aten", kOurKey, __FILE__, __LINE__);
+  ours.impl("sigmoid", TORCH_FN(our_sigmoid));
+  ours.impl("sigmoid.out", TORCH_FN(our_sigmoid_out));
+  ours.impl("sigmoid_", TORCH_FN(our_sigmoid_in_place));
+  ours.impl("sigmoid_backward", TORCH_FN(our_sigmoid_backward));
+  library = std::move(ours);
 }
-void take_over(std::optional<torch::Library>& library, Key key) {
-  open_library(library, key)
-      .impl("sigmoid", TORCH_FN(enabled_sigmoid))
-      .impl("sigmoid.out", TORCH_FN(enabled_sigmoid_out))
-      .impl("sigmoid_", TORCH_FN(enabled_sigmoid_in_place))
-      .impl("sigmoid_backward", TORCH_FN(enabled_sigmoid_backward));
-}
+EXPORT void sigmoid_inline_stop() { library.reset(); }
 
-// How many enable() are in force, and how often disable() has ended them all: an enable() that is
-// older than the last disable() has nothing left to end.
-int enabled = 0, disabled = 0;
-EXPORT int sigmoid_inline_enable() {
-  const Silent silent;
-  if (enabled++ > 0) return disabled;
-  if (CPU_BITS) take_over(cpu_operators, Key::CPU);
-  if (HAS_CUDA) take_over(gpu_operators, Key::CUDA);
-  return disabled;
-}
-// Ends an enable(), by the count that it returned, or all for -1.
-EXPORT void sigmoid_inline_disable(int disabled_before) {
-  if (disabled_before == -1) enabled = 0, disabled++;
-  if (disabled_before == disabled) enabled--;
-  if (enabled == 0) cpu_operators.reset(), gpu_operators.reset();
+// Python's lock is held. An enable() that is older than the last disable() has nothing left to end.
+EXPORT int sigmoid_inline_enable() { return enabled->count++, enabled->ended; }
+EXPORT void sigmoid_inline_disable(int ended_before) {  // -1: all
+  if (ended_before == -1) enabled->count = 0, enabled->ended++;
+  if (ended_before == enabled->ended) enabled->count--;
 }
 EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 """)
@@ -1094,8 +1071,7 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 #     that switches while threads call.
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
 #   empty_strided_generic, with the allocator that the CUDA hooks name, allocates as PyTorch's
-#     kernels do (ATen/EmptyTensor.h and ATen/detail/CUDAHooksInterface.h), and at::cpu and at::cuda
-#     hold those (ATen/ops/sigmoid_cpu_dispatch.h and its neighbours); the compiler says so.
+#     kernels do; ATen/EmptyTensor.h, ATen/detail/CUDAHooksInterface.h; the compiler says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
 #   VirtualGuardImpl knows the GPUs and the current one; c10/core/impl/VirtualGuardImpl.h; the
 #     compiler says so.
@@ -1161,11 +1137,13 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
 
 // Registers the kernel and returns the built-in function, a method of `self` as torch.sigmoid is.
 // Python keeps the objects.
-EXPORT PyObject* sigmoid_inline_start(PyObject* function, PyObject* method, PyObject* body,
-                                      PyObject* self, PyObject* tensor, PyObject* parameter) {
+EXPORT PyObject* sigmoid_inline_start(Enabled* shared, PyObject* function, PyObject* method,
+                                      PyObject* body, PyObject* self, PyObject* tensor,
+                                      PyObject* parameter) {
+  enabled = shared;
   torch_sigmoid = function, tensor_sigmoid = method, python_body = body;
   tensor_class = tensor, parameter_class = parameter;
-  sigmoid_inline_register(1);
+  register_kernels();
   static PyMethodDef definition = {"sigmoid", python_call, 3 /* VARARGS and KEYWORDS */, nullptr};
   return PyCFunction_NewEx(&definition, self, nullptr);
 }
@@ -1366,15 +1344,16 @@ if not _IS_MOCKED:
     _body.__kwdefaults__ = sigmoid.__kwdefaults__
     _kept = (_functions.sigmoid, torch._C.TensorBase.sigmoid, _body, _functions, torch.Tensor,
              torch.nn.Parameter)
-    _call = _library.sigmoid_inline_start(*map(ctypes.py_object, _kept))
-    for _object in _kept:  # by the library, however long this module lives
+    _enabled = vars(sys).setdefault("_sigmoid_inline_enabled", (ctypes.c_int * 2)())
+    _call = _library.sigmoid_inline_start(_enabled, *map(ctypes.py_object, _kept))
+    for _object in (_enabled, *_kept):  # by the library, however long this module lives
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(_object))
     if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
         _vectorcall = _library.sigmoid_inline_vectorcall
         ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), _vectorcall)
     _moved = _apart(_probe)
 if _moved:
-    _library.sigmoid_inline_register(0)  # without the kernel a mark changes nothing
+    _library.sigmoid_inline_stop()  # without the kernel a mark changes nothing
     _moved = f"PyTorch {torch.__version__} has moved, or this file's kernel is wrong: {_moved}; "
     _moved += "sigmoid is torch.sigmoid now (see 'What is assumed')"
     _say(_moved)
