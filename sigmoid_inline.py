@@ -59,7 +59,6 @@ import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Optional
 from unittest.mock import patch
 
 if sys.platform != "linux":
@@ -107,7 +106,7 @@ def sigmoid(input, *, out=None):
     return _call(input) if out is None else _call(input, out=out)
 
 
-def _scripted(input: torch.Tensor, out: Optional[torch.Tensor] = None) -> torch.Tensor:
+def _scripted(input: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     return torch.sigmoid(input) if out is None else torch.sigmoid(input, out=out)
 
 
@@ -1067,8 +1066,8 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 #
 #   BackendSelect is of every call, between autograd, modes and the devices' kernels, and no tensor
 #     has CustomRNGKeyId; c10/core/DispatchKey.h; the probe's calls miss the kernel or autograd.
-#   A kernel that TORCH_FN registers may be taken back beside running calls; torch/library.h; a test
-#     that switches while threads call.
+#   A kernel may be registered beside running calls; torch/library.h; a test that imports while
+#     threads call.
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
 #   empty_strided_generic, with the allocator that the CUDA hooks name, allocates as PyTorch's
 #     kernels do; ATen/EmptyTensor.h, ATen/detail/CUDAHooksInterface.h; the compiler says so.
