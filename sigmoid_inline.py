@@ -111,8 +111,9 @@ def _scripted(input: torch.Tensor, out: torch.Tensor | None = None) -> torch.Ten
 
 
 # torch.jit.script refuses keywords with a default. By the attributes that script_if_tracing gives a
-# function it compiles `_scripted` instead. make_fx and FX read the arguments of `__wrapped__`.
-sigmoid.__script_if_tracing_wrapper, sigmoid.__original_fn = True, _scripted
+# function it compiles `_scripted` instead. Where the first is true, Dynamo does, too, even for what
+# functools.wraps(sigmoid) makes. make_fx and FX read the arguments of `__wrapped__`.
+sigmoid.__script_if_tracing_wrapper, sigmoid.__original_fn = False, _scripted
 _scripted.__name__ = "sigmoid"
 sigmoid.__signature__ = inspect.signature(sigmoid)
 sigmoid.__wrapped__ = lambda input: torch.sigmoid(input)
@@ -564,7 +565,7 @@ INLINE float exp_rest_16bit(float u) {
 
 // On the CPU the bounds are variables: GCC clamps by a vector maximum then, and by a comparison and
 // a blend where it knows the value, which takes 1.1 to 1.2 times the time.
-template <class W> BOUND W least = sizeof(W) == 8 ? -745.9 : -104.7;  // power is 0 there
+template <class W> BOUND W least = sizeof(W) == 8 ? -745.8 : -104.6;  // power is 0 there
 template <class W> BOUND W most = 40;  // the result rounds to 1 there
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2. The denominator is
@@ -1012,9 +1013,9 @@ struct Enabled { std::atomic<int> count, ended; }* enabled;
 bool is_ours() { return enabled->count > 0 || c10::impl::tls_is_dispatch_key_excluded(kMark); }
 
 Tensor our_sigmoid(DispatchKeySet keys, const Tensor& x) {
-  Tensor y;
-  if (is_ours()) y = try_sigmoid(x);
-  return y.defined() ? std::move(y) : at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
+  if (is_ours())
+    if (Tensor y = try_sigmoid(x); y.defined()) return y;
+  return at::_ops::sigmoid::redispatch(keys & kBelowOurs, x);
 }
 Tensor& our_sigmoid_out(DispatchKeySet keys, const Tensor& x, Tensor& out) {
   if (is_ours() && try_sigmoid(x, &out).defined()) return out;
@@ -1025,9 +1026,8 @@ Tensor& our_sigmoid_in_place(DispatchKeySet keys, Tensor& x) {
   return at::_ops::sigmoid_::redispatch(keys & kBelowOurs, x);
 }
 Tensor our_sigmoid_backward(DispatchKeySet keys, const Tensor& grad, const Tensor& output) {
-  Tensor y;
-  if (is_ours()) y = try_sigmoid_backward(grad, output);
-  if (y.defined()) return y;
+  if (is_ours())
+    if (Tensor y = try_sigmoid_backward(grad, output); y.defined()) return y;
   return at::_ops::sigmoid_backward::redispatch(keys & kBelowOurs, grad, output);
 }
 
@@ -1037,8 +1037,9 @@ struct Silent : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
 
-// A library that is destroyed takes its kernels back, whoever has registered others meanwhile. Those
-// of an earlier import of this library go when the new ones are there, so that no call is between.
+// A library that is destroyed takes its kernels back, whoever has registered others meanwhile.
+// Those of an earlier import of this library go when the new ones are there, so that no call finds
+// none.
 std::optional<torch::Library> library;
 void register_kernels() {
   const Silent silent;
@@ -1312,6 +1313,8 @@ def _load():
         if subprocess.getstatusoutput("ninja --version")[0]:  # pip has put one beside the package
             path = f"{ninja}/../bin:{ninja}/../../../../bin:{os.environ.get('PATH', os.defpath)}"
             environment["PATH"] = path
+        given = dict(environment)  # what other threads set meanwhile stays
+        steps.callback(lambda: os.environ.update(dict(environment.items() - given.items())))
         enter(patch.object(os, "environ", environment))
         enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", True))
         from torch.utils import cpp_extension as cpp
@@ -1367,9 +1370,11 @@ _BOUND_ULP = {"float32": 1, "bfloat16": 0.5, "float16": 0.5, "float64": 3}
 
 def max_error_ulp(x, result=None):
     """Largest error of sigmoid(x), or of this result, in units in the last place: from float64, so
-    that less than 0.5 is correctly rounded; inf: only one is NaN."""
+    that less than 0.5 is correctly rounded; inf: only one is NaN. ValueError: they differ in shape.
+    """
     torch.full_like(x, float("nan"))  # freed at once, for the output: what is not written shows
     result = sigmoid(x) if result is None else result
+    if result.shape != x.shape: raise ValueError("sigmoid_inline: the result is of another shape")
     info, worst = torch.finfo(x.dtype), 0.0
     for y, block in zip(*(tensor.detach().reshape(-1).split(1 << 20) for tensor in (result, x))):
         exact = block.double().clamp(max=40).exp_()  # a copy of what is float64, too
@@ -1534,7 +1539,7 @@ def main(argv=()):
     has_kernel, cpu = _CPU_BITS > 0, torch.backends.cpu.get_cpu_capability()
     machine = f"{torch.get_num_threads()} CPU threads ({cpu})"
     ratios, errors, failures = [], [], []
-    with contextlib.ExitStack() as stack:
+    with torch.inference_mode(False), torch.enable_grad(), contextlib.ExitStack() as stack:
         if args.cuda:
             stack.enter_context(torch.cuda.device(gpu))
             has_kernel = torch.cuda.get_device_capability() >= (7, 0)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import partial, wraps
 from math import inf, nan
 from pathlib import Path
 from pkgutil import resolve_name
@@ -190,13 +190,17 @@ def test_a_value_has_one_result(device, dtype, kernel):
 @pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
 def test_all_threads_compute_in_the_callers_mode():
     """Whose own mode was set before or after the pool's threads started."""
-    x = torch.full((1 << 20,), -90.0)
+    x, libm = torch.full((1 << 20,), -90.0), ctypes.CDLL("libm.so.6")
     for flushed in (False, True, False):
         torch.set_flush_denormal(flushed)
         y = sigmoid(x)
         torch.set_flush_denormal(False)
         assert y.min() == y.max() and (y[0] == 0) == flushed
         assert (x.fill_(1e-39) * 2).min() > 0 and x.fill_(-90).any()  # as it was before
+    libm.fesetround(0x800000 if ARM else 0x400)  # downward
+    y = sigmoid(x.fill_(-inf))
+    libm.fesetround(0)
+    assert (y == 0).all()
 
 
 # -- Any layout, and which of them have a kernel ---------------------------------------------------
@@ -466,6 +470,9 @@ def test_sigmoid_is_a_python_function_and_modelnew_a_sigmoid(device):
     nodes = torch.fx.symbolic_trace(nn.Sequential(model)).graph.nodes
     assert [node.op for node in nodes] == ["placeholder", "call_module", "output"]
     assert equal(torch.jit.script(sigmoid)(x), torch.sigmoid(x)) and len(traced(sigmoid, x)) == 2
+    twice = wraps(sigmoid)(lambda x: 2 * sigmoid(x))
+    compiled = torch.compile(lambda x: twice(x), backend="eager", fullgraph=True)
+    assert equal(compiled(torch.zeros_like(x)), torch.ones_like(x))
 
 
 def test_nothing_leaks(device):
@@ -871,7 +878,9 @@ def test_each_edit_asks_for_a_build_and_an_error_names_the_line(execute, monkeyp
     part = 'FORMULA_SOURCE = _numbered(r"""\n'
     line = TEXT.partition(part)[0].count("\n") + 2
     with pytest.raises(RuntimeError, match=rf"sigmoid_inline\.py:{line}:2: error: #error wrong"):
-        execute(TEXT.replace(part, part + "#error wrong\n").replace('"-O2', '"-Wfatal-errors'))
+        text = TEXT.replace("cpp.load_inline(", "os.environ['MEANWHILE'] = '1'; cpp.load_inline(")
+        execute(text.replace(part, part + "#error wrong\n").replace('"-O2', '"-Wfatal-errors'))
+    assert os.environ.pop("MEANWHILE") == "1"  # as another thread may set it
 
 
 def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, small_tensors):
@@ -882,7 +891,8 @@ def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, smal
     cell, said = execute(TEXT, __name__="__main__")
     cases = "256 x 393216, bfloat16", "one eager call, 2^10", "enable(), fwd+bwd half of rows"
     assert "\nRIGHT  " in table(said.out, *cases) and said.err == ""
-    assert cell["main"]("--sweep --device cpu --trials 1".split()) is None  # Jupyter would show it
+    with torch.inference_mode():
+        assert cell["main"]("--sweep --device cpu --trials 1".split()) is None  # Jupyter shows it
     cases = "half of rows", "x[::2]", "one call with out=, 2^0", "enable(), bwd, one scalar"
     assert "FAILED" not in table(capfd.readouterr().out, *cases)
     monkeypatch.setattr(sys, "argv", [FILE, *SMALL])
@@ -896,6 +906,8 @@ def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, smal
         assert capfd.readouterr().out.splitlines()[-1].startswith("FAILED: an error of ")
     x = torch.cat([torch.tensor([nan]), torch.zeros(1 << 20)])  # more than a block
     assert (max_error_ulp(x, x.nan_to_num() + 0.5), max_error_ulp(x, x + 0.5)) == (inf, 0)
+    with pytest.raises(ValueError, match="of another shape"):
+        max_error_ulp(x, x[:1])
 
 
 # -- The command line and torchrun -----------------------------------------------------------------
