@@ -1038,22 +1038,28 @@ struct Silent : c10::WarningHandler {
 };
 
 // A library that is destroyed takes its kernels back, whoever has registered others meanwhile.
-// Those of an earlier import of this library go when the new ones are there, so that no call finds
-// none.
-std::optional<torch::Library> library;
-void register_kernels() {
+std::optional<torch::Library> at_import, at_enable;
+void register_at_import() {
   const Silent silent;
   torch::Library ours(torch::Library::IMPL, "aten", kOurKey, __FILE__, __LINE__);
   ours.impl("sigmoid", TORCH_FN(our_sigmoid));
   ours.impl("sigmoid.out", TORCH_FN(our_sigmoid_out));
-  ours.impl("sigmoid_", TORCH_FN(our_sigmoid_in_place));
-  ours.impl("sigmoid_backward", TORCH_FN(our_sigmoid_backward));
-  library = std::move(ours);
+  at_import = std::move(ours);  // takes those of an earlier import back: no call finds none
 }
-EXPORT void sigmoid_inline_stop() { library.reset(); }
+EXPORT void sigmoid_inline_stop() { at_import.reset(); }
 
-// Python's lock is held. An enable() that is older than the last disable() has nothing left to end.
-EXPORT int sigmoid_inline_enable() { return enabled->count++, enabled->ended; }
+// Python's lock is held. What the first enable() registers stays: to pass a call on takes 0.1 us,
+// and to take a kernel back is not safe beside a call that goes to it. An enable() that is older
+// than the last disable() has nothing left to end.
+EXPORT int sigmoid_inline_enable() {
+  if (!at_enable) {
+    const Silent silent;
+    at_enable.emplace(torch::Library::IMPL, "aten", kOurKey, __FILE__, __LINE__);
+    at_enable->impl("sigmoid_", TORCH_FN(our_sigmoid_in_place));
+    at_enable->impl("sigmoid_backward", TORCH_FN(our_sigmoid_backward));
+  }
+  return enabled->count++, enabled->ended;
+}
 EXPORT void sigmoid_inline_disable(int ended_before) {  // -1: all
   if (ended_before == -1) enabled->count = 0, enabled->ended++;
   if (ended_before == enabled->ended) enabled->count--;
@@ -1143,7 +1149,7 @@ EXPORT PyObject* sigmoid_inline_start(Enabled* shared, PyObject* function, PyObj
   enabled = shared;
   torch_sigmoid = function, tensor_sigmoid = method, python_body = body;
   tensor_class = tensor, parameter_class = parameter;
-  register_kernels();
+  register_at_import();
   static PyMethodDef definition = {"sigmoid", python_call, 3 /* VARARGS and KEYWORDS */, nullptr};
   return PyCFunction_NewEx(&definition, self, nullptr);
 }
