@@ -185,9 +185,8 @@ def _numbered(source):
 # What both devices share. The compiler reads this, then FORMULA_SOURCE, which has INLINE, the
 # 16-bit types and sigmoid(x), and then the kernel or the CPU's loop.
 COMMON_SOURCE = _numbered(r"""
-// A compiler may come with -ffast-math, which loses NaN: these undo it, for GCC and for clang.
-// Before GCC 12 -O2 does not vectorise. Without GCC's jump threading a call of x[::2] takes 0.7 of
-// the time.
+// -ffast-math loses NaN: both lines undo it, GCC's and clang's. GCC's also has loops vectorised,
+// which -O2 does not do before GCC 12. Without jump threading x[::2] takes 0.7 of the time.
 #ifndef __CUDACC__
 #pragma GCC optimize("no-fast-math", "tree-vectorize", "vect-cost-model=dynamic", "no-thread-jumps")
 #pragma float_control(precise, on)
@@ -201,7 +200,7 @@ COMMON_SOURCE = _numbered(r"""
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
 inline constexpr int kBlock = 128;      // threads; blocks of 256 take 1.3 % longer
-inline constexpr int kViewUnits = 2;  // that a thread moves; with 1, 8 % longer (expanded row)
+inline constexpr int kViewUnits = 2;    // of 16 bytes a thread; an expanded row by 1: 8 % longer
 inline constexpr int kDoubleBlocks = 8;  // of float64 fit at least; without, 5 % longer in the L2
 inline constexpr int kSector = 32;      // bytes of memory that are read at once: see is_sparse()
 inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
@@ -221,8 +220,8 @@ inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see 
 //   An H200 gets all 16. 15 take 3 % longer, two units in 10 to 12 blocks 3 %, and a loop over the
 //   tensor in as many blocks as fit 8 %.
 //   A GPU that wants 1.5 times what fits, as a B200, gets two units a thread, from 3 times on four,
-//   and from 6 times on eight, as a Rubin, whose 1,024 threads have registers for it: what is
-//   loaded takes half of 65,536 at most. This is reasoned, not seen.
+//   and from 6 times on eight, as a Rubin. What is loaded takes at most half of the 65,536
+//   registers: eight need a GPU of 1,024 threads. This is reasoned, not seen.
 struct Tuning { int units_per_thread, resident_blocks; };
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
@@ -230,8 +229,8 @@ inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, in
   const double blocks = kLoadLatency * bytes_per_s / multiprocessors / (kBlock * 16);
   int units = 1;
   while (blocks >= 1.5 * all * units && 2 * units * 4 * threads <= 65536 / 2) units *= 2;
-  if (units > 1 || blocks < 1) return {units, all};  // 0: the driver hides the memory's clock
-  return {1, std::clamp(int(blocks), all - all / 4, all)};
+  // The driver of some GPUs hides the memory's clock, as 0.
+  return {units, blocks < 1 ? all : std::clamp(int(blocks), all - all / 4, all)};
 }
 
 enum class Dtype { kHalf = 5, kFloat = 6, kDouble = 7, kBFloat16 = 15 };  // as c10::ScalarType
@@ -251,14 +250,13 @@ struct View {
     return is_found;
   }
 
-  // Whether runs of neighbours are shorter than two thirds of a sector of memory, and so far apart
-  // that no sector has elements of two. Then a thread of float32 loads one word, not four: 8 % less
-  // time on x[:, :2] of 85. On 6 of 40, whose runs are longer, an H200 takes 19 % more with one.
-  bool is_sparse(int element_bytes) const {
+  // Of float32: whether runs of neighbours are shorter than two thirds of a sector of memory, and
+  // so far apart that no sector has elements of two. Then a thread loads one word, not four: 8 %
+  // less time on x[:, :2] of 85. On 6 of 40, of longer runs, an H200 takes 19 % more with one.
+  bool is_sparse() const {
     const bool has_rows = strides[0] == 1;
-    const int64_t run = (has_rows ? sizes[0] : 1) * element_bytes;
-    const int64_t distance = strides[has_rows ? 1 : 0] * element_bytes;
-    return 3 * run < 2 * kSector && distance >= run + kSector - element_bytes;
+    const int64_t run = (has_rows ? sizes[0] : 1) * 4, distance = strides[has_rows ? 1 : 0] * 4;
+    return 3 * run < 2 * kSector && distance >= run + kSector - 4;
   }
 };
 
@@ -349,7 +347,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
 #if __CUDA_ARCH__ >= 900  // before any access: launch() lets blocks start early
   cudaGridDependencySynchronize();
 #endif
-  // Only the last one or two blocks test each unit: 1.03 to 1.3 times as fast on narrow units.
+  // Only the last one or two blocks of a forward test each unit: narrow ones gain 1.03x to 1.3x.
   constexpr bool has_whole = is_forward && units_per_thread * unit_bytes <= 32;
   if (has_whole && (blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
   compute(std::false_type());
@@ -387,7 +385,7 @@ struct Gpu {
     occupancy_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
                                ask(cudaDevAttrMaxSharedMemoryPerBlock));
     if (tuning.resident_blocks == threads / kBlock) occupancy_bytes = 0;
-    // PyTorch and drivers for CUDA 12 cannot read the edge that an early start makes in a graph.
+    // With CUDA 12, PyTorch and the driver cannot read a CUDA graph that has an early start.
     num_attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
     cudaDriverEntryPointQueryResult found;
     cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", reinterpret_cast<void**>(&launch_kernel),
@@ -429,15 +427,14 @@ template <class T> struct GpuCall {
       cudaGetLastError();  // PyTorch's next launch would take the error for its own
       return false;
     }
-    CUlaunchAttribute overlap = {CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
-    overlap.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchAttribute early = {CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
+    early.value.programmaticStreamSerializationAllowed = 1;
     const unsigned grid = (units + tail + block_units - 1) / block_units;
     const CUlaunchConfig config = {grid, 1, 1, kBlock, 1, 1, shared_bytes, CUstream(stream),
-                                   &overlap, gpu.num_attributes};
+                                   &early, gpu.num_attributes};
     const void* arguments[] = {&operands.out, &operands.in, &operands.dense,
                                &operands.in_is_output, &units, &tail, &dims};
-    if (!gpu.launch_kernel) return false;
-    return !gpu.launch_kernel(&config, handle, const_cast<void**>(arguments), nullptr);
+    return gpu.launch_kernel && !gpu.launch_kernel(&config, handle, (void**)arguments, nullptr);
   }
   template <int unit_bytes, int units_per_thread>
   bool launch_by_ndim() const {  // one strided dimension is launched as two, the second of size 1
@@ -461,17 +458,15 @@ template <class T> struct GpuCall {
     return places;
   }
 
-  // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. A thread
-  // loads 16 bytes, of a sparse view one word. It loads two units of 16 bytes of any other view, of
-  // a tensor in the L2 cache that is larger than half a wave, and where tune() says so. The
-  // backward loads two of each operand.
+  // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. Of narrow
+  // units a thread loads 16 bytes, of a sparse view 4. Of units of 16 bytes it loads two of a view,
+  // or where the L2 cache holds more than half a wave of input, else one or as many as tune() says.
+  // The backward loads two of each operand.
   bool launch_forward() const {
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
-    if constexpr (std::is_same_v<T, float>) {
-      if (boundaries % 16 != 0 && view.is_sparse(kWord))
-        return launch<kWord, 1, kMaxGpuDims, kForward>();
-    }
+    if constexpr (std::is_same_v<T, float>)
+      if (boundaries % 16 != 0 && view.is_sparse()) return launch<4, 1, kMaxGpuDims, kForward>();
     if (boundaries % 16 != 0) return launch_by_ndim<kWord, 16 / kWord>();
     const int64_t bytes = 2 * view.numel * kElement;  // read and written
     const bool in_l2 = bytes <= gpu.l2_bytes;
@@ -513,7 +508,7 @@ INLINE float reciprocal(float d) { asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(d)); 
 INLINE double reciprocal(double d) { asm("rcp.approx.ftz.f64 %0, %0;" : "+d"(d)); return d; }
 #else
 #define INLINE inline __attribute__((always_inline))
-#define BOUND __attribute__((visibility("hidden")))  // else GCC shares it among copies
+#define BOUND __attribute__((visibility("hidden")))  // else GCC shares it among libraries
 template <class T> INLINE T reciprocal(T d) { return 1 / d; }
 #endif
 
@@ -570,9 +565,9 @@ template <class W> BOUND W most = 40;  // the result rounds to 1 there
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2. The denominator is
 // carried as high + low, and one Newton step with both (of third order for double) divides: less
-// than 1 ulp over all 2^32 floats. Numerator and denominator are scaled by 2^24 (2^53), and the
-// last product rounds into the subnormal range where the result lies there, so that no range needs
-// a path of its own. For 16 bits the low parts are left out.
+// than 1 ulp, as a run over all 2^32 floats shows. Both are scaled by 2^24 (2^53), so that only the
+// last product may be subnormal and no range needs a path of its own. 16 bits leave the low parts
+// out: a float without them rounds right for all 65,536 inputs.
 template <class T> constexpr bool kIsExact = sizeof(T) > 2;
 template <class W> constexpr W kScale = sizeof(W) == 4 ? 0x1p24 : 0x1p53;
 template <class T, class W = Wide<T>> INLINE W reduce(T input, W& power) {  // u and kScale * 2^k
@@ -593,7 +588,7 @@ template <class T, class W = Wide<T>> INLINE W reduce(T input, W& power) {  // u
   const W u = std::fma(-k, kIsExact<T> ? ln2_high : ln2_high + ln2_low, x);
   return kIsExact<T> ? std::fma(-k, ln2_low, u) : u;
 }
-template <class T, class W> INLINE W exp_minus_1(W u) {  // of -u
+template <class T, class W> INLINE W exp_minus_1(W u) {  // e^-u - 1
   return std::fma(u * u, kIsExact<T> ? exp_rest(u) : exp_rest_16bit(u), -u);
 }
 template <class T, class W> INLINE T divide(W s, W power) {  // power / (power + kScale * (1 + s))
@@ -683,7 +678,7 @@ CPU_SOURCE = _numbered(r"""
 void populate(void* memory, int64_t bytes) {
   const uintptr_t page = sysconf(_SC_PAGESIZE), begin = uintptr_t(memory) / page * page;
   const uintptr_t end = uintptr_t(memory) + bytes, last = (end - 1) / page * page;
-  unsigned char is_resident = 0;  // memory that malloc recycles has pages; it takes twice as long
+  unsigned char is_resident = 0;  // recycled memory has pages, and madvise would double its time
   if (!mincore(reinterpret_cast<void*>(last), 1, &is_resident) && (is_resident & 1)) return;
   madvise(reinterpret_cast<void*>(begin), end - begin, 23 /* MADV_POPULATE_WRITE */);
 }
@@ -944,18 +939,14 @@ Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense, bool 
     const c10::impl::VirtualGuardImpl gpus(at::kCUDA);
     if (gpus.deviceCount() > 1 && gpus.getDevice() != in.device()) guard.reset_device(in.device());
   }
-  Tensor y;
-  if (out) y = *out;
-  else
-    y = Tensor(at::detail::empty_strided_generic(
-        in.sizes(), strides,
-        on_gpu ? at::detail::getCUDAHooks().getCUDADeviceAllocator() : c10::GetAllocator(at::kCPU),
-        DispatchKeySet(on_gpu ? Key::CUDA : Key::CPU), dtype));
+  Tensor y = out ? *out : Tensor(at::detail::empty_strided_generic(
+      in.sizes(), strides,
+      on_gpu ? at::detail::getCUDAHooks().getCUDADeviceAllocator() : c10::GetAllocator(at::kCPU),
+      DispatchKeySet(on_gpu ? Key::CUDA : Key::CPU), dtype));
   void* const result = y.mutable_data_ptr();  // first, as it may move the data, and `in` may be y
   const Operands operands = {result, in.const_data_ptr(), dense ? dense->const_data_ptr() : nullptr,
                              in_is_output};
-  bool is_done = false;
-  if (!on_gpu) is_done = compute_on_cpu(Dtype(dtype), operands, view, !out);
+  bool is_done = !on_gpu && compute_on_cpu(Dtype(dtype), operands, view, !out);
   if constexpr (HAS_CUDA) {  // without, there is nothing to link
     void* stream = nullptr;
     if (on_gpu && !aoti_torch_get_current_cuda_stream(in.get_device(), &stream))
@@ -1003,8 +994,8 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
 // has made its node; its backward is a call of its own, without a mark.
 //
 // sigmoid() makes PyTorch's own call with the mark, which is that the thread excludes
-// CustomRNGKeyId, a key that no tensor has. It lasts as long as the call, and so is of what Python
-// runs in it, too: of a mode, a class or a hook.
+// CustomRNGKeyId, a key that no tensor has. It lasts as long as the call: the sigmoids
+// that a mode, a class or a hook calls in it are marked, too.
 constexpr Key kMark = Key::CustomRNGKeyId, kOurKey = Key::BackendSelect;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 // How many enable() are in force, and how often disable() has ended all: of all copies of this file
@@ -1069,7 +1060,7 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 
 # ---- What is assumed of PyTorch and Python -------------------------------------------------------
 
-# Each item says what is assumed; where it is declared; how it shows where it does not hold.
+# Each item says what is assumed; where that is declared; what shows that it does not hold.
 #
 #   BackendSelect is of every call, between autograd, modes and the devices' kernels, and no tensor
 #     has CustomRNGKeyId; c10/core/DispatchKey.h; the probe's calls miss the kernel or autograd.
@@ -1183,6 +1174,8 @@ def _apart(function):
 
 
 # ---- The build: a library per sources, flags, versions and GPUs, compiled once, then loaded ------
+
+# KernelBench rejects a text with try, except or import threading: hence ExitStack and _thread.
 
 _CPP = COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + OPERATOR_SOURCE + CALL_SOURCE
 _CUDA = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE
@@ -1507,7 +1500,7 @@ def _print_case(args, case, x, way, ratios, errors):
 
 def main(argv=()):
     """Checks sigmoid against float64 and times it beside torch.sigmoid: in 20 s, or
-    with --sweep in 3 minutes a data type. A wrong result ends in FAILED, status 1.
+    with --sweep in 3 minutes a data type at most. A wrong result ends in FAILED, status 1.
 
     ratio  torch.sigmoid's time over sigmoid's, by medians; torch: no kernel takes x
            ~: the middle half of the rounds spans 10 %, or they are under 3
