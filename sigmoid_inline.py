@@ -9,8 +9,8 @@
     paste it whole into a notebook cell         # the same check and timing
 
 sigmoid(x) is torch.sigmoid(x), ModelNew() is a torch.nn.Sigmoid, and `with enable():` serves every
-sigmoid of a program and its gradient. Views, bfloat16 and small tensors become faster. Compiled
-models and large dense tensors do not. torch.sigmoid's time over ours, on an H200 and an H100:
+sigmoid of a program and its gradient. Views and small tensors become faster, large dense tensors
+hardly, compiled models not. torch.sigmoid's time over ours, gradients under enable():
 
     (PyTorch 2.11, CUDA 13.0, 2026-11-28)           H200               H100
     half of rows: float32, bfloat16                 1.63x, 2.80x       1.27x, 2.04x
@@ -99,8 +99,8 @@ def sigmoid(input, *, out=None):
     torch.compile it is torch.sigmoid, which Inductor fuses with its neighbours.
     """
     # From Python 3.12 on sigmoid_inline_vectorcall serves the call, and this body runs only where
-    # Dynamo has Python's frames. `_call` does the same as a built-in function. A copy of this one
-    # that another process unpickles has torch.sigmoid for it.
+    # Dynamo has Python's frames. `_call` is a built-in function that does the same. Where it is
+    # pickled, it becomes torch.sigmoid.
     if is_dynamo_compiling():
         return _scripted(input, out)
     return _call(input) if out is None else _call(input, out=out)
@@ -362,7 +362,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
 
 // What a launch needs to know of a device.
 struct Gpu {
-  int64_t l2_bytes, wave_bytes;  // a wave is what all resident threads load at once, 16 each
+  int64_t l2_bytes, wave_bytes;  // in a wave each resident thread loads 16 bytes
   int units_per_thread;              // of a dense tensor that no cache holds
   unsigned occupancy_bytes;          // of shared memory, only to limit how many blocks are resident
   unsigned num_attributes;           // of a launch: 1 where blocks may start early, else 0
@@ -1022,7 +1022,7 @@ Tensor our_sigmoid_backward(DispatchKeySet keys, const Tensor& grad, const Tenso
   return at::_ops::sigmoid_backward::redispatch(keys & kBelowOurs, grad, output);
 }
 
-// PyTorch warns where another copy of this file has registered its kernels, which is wanted.
+// Hides PyTorch's warning that another copy of this file has registered its kernels.
 struct Silent : c10::WarningHandler {
   c10::WarningUtils::WarningHandlerGuard guard{this};
   void process(const c10::Warning&) override {}
@@ -1035,7 +1035,7 @@ void register_at_import() {
   torch::Library ours(torch::Library::IMPL, "aten", kOurKey, __FILE__, __LINE__);
   ours.impl("sigmoid", TORCH_FN(our_sigmoid));
   ours.impl("sigmoid.out", TORCH_FN(our_sigmoid_out));
-  at_import = std::move(ours);  // takes those of an earlier import back: no call finds none
+  at_import = std::move(ours);  // only now are those of an earlier import removed
 }
 EXPORT void sigmoid_inline_stop() { at_import.reset(); }
 
@@ -1347,7 +1347,7 @@ if not _IS_MOCKED:
              torch.nn.Parameter)
     _enabled = vars(sys).setdefault("_sigmoid_inline_enabled", (ctypes.c_int * 2)())
     _call = _library.sigmoid_inline_start(_enabled, *map(ctypes.py_object, _kept))
-    for _object in (_enabled, *_kept):  # by the library, however long this module lives
+    for _object in (_enabled, *_kept):  # the library uses them for as long as it runs
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(_object))
     if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
         _vectorcall = _library.sigmoid_inline_vectorcall
