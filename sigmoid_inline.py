@@ -999,7 +999,7 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
 constexpr Key kMark = Key::CustomRNGKeyId, kOurKey = Key::BackendSelect;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 // How many enable() are in force, and how often disable() has ended all: of all copies of this file
-// in the process, as the one imported last computes.
+// in the process, whichever of them computes.
 struct Enabled { std::atomic<int> count, ended; }* enabled;
 bool is_ours() { return enabled->count > 0 || c10::impl::tls_is_dispatch_key_excluded(kMark); }
 

@@ -329,7 +329,8 @@ def alone(f, x, g):
     store, backend = torch.distributed.HashStore(), "nccl" if x.is_cuda else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     result = gradient(*g(model, x, torch.distributed.init_device_mesh(x.device.type, (1,))))
-    return (result, torch.distributed.destroy_process_group())[0]
+    torch.distributed.destroy_process_group()
+    return result
 
 
 def hooks_that_compute(f, x):
@@ -468,7 +469,8 @@ def test_nothing_leaks(device):
     for argument in (x, nn.Parameter(x), [x]):
         held = []
         for _ in range(2):
-            any(outcome(sigmoid, argument) is None for _ in range(3000))
+            for _ in range(3000):
+                outcome(sigmoid, argument)
             counts = [sys.getrefcount(thing) for thing in (x, None, torch.Tensor)]
             held.append((*counts, x._use_count(), sys.getallocatedblocks()))
         assert all(after < before + 1000 for before, after in zip(*held))
@@ -503,30 +505,28 @@ def others_kernel(device):
     return library
 
 
-@pytest.mark.skipif(not HAS_CPU_KERNEL, reason="no kernel on this CPU")
 def test_enable_is_undone_in_any_order(device):
     """Nested, repeated, left by an error, and beside another library's kernel."""
     registered = lambda: torch._C._dispatch_dump("aten::sigmoid")
     x, before = torch.randn(5, device=device), registered()
-    lines = [line for line in before.splitlines() if FILE.name in line]
-    assert lines and all(line.startswith("BackendSelect") for line in lines)
-    served = lambda: counted(torch.sigmoid, x)[1] == 1
+    assert {line[:13] for line in before.splitlines() if FILE.name in line} == {"BackendSelect"}
+    calls, reached = lambda: counted(torch.sigmoid, x)[1], device == "cuda" or HAS_CPU_KERNEL
     with contextlib.suppress(ZeroDivisionError), enable(), enable():
         1 / 0
-    assert not served() and registered() == before
+    assert calls() == 0 and registered() == before
     first, second = enable(), enable()
     with enable(), contextlib.suppress(ValueError):
         first.close(), sigmoid_inline.main(SMALL), disable()  # main refuses to time it
-    assert served()
+    assert calls() == reached and torch.sigmoid is torch._C._VariableFunctions.sigmoid
     disable(), (third := enable()), second.close()
-    assert served() and third.close() is None and not served()
+    assert calls() == reached and third.close() is None and calls() == 0
     for opened in ([enable, others_kernel], [others_kernel, enable]):
         for order in (1, -1):
             contexts = [f(device) if f is others_kernel else f() for f in opened]
-            assert served() and (torch.sigmoid(x.int()) == 7).all()  # what goes on, to the other's
+            assert calls() == reached and (torch.sigmoid(x.int()) == 7).all()  # by the other
             for context in contexts[::order]:
                 context.close()
-            assert not served() and registered() == before
+            assert calls() == 0 and registered() == before
 
 
 @pytest.mark.filterwarnings("error")
@@ -733,7 +733,7 @@ def test_wrong_library_is_built_again_and_the_newest_copy_computes(execute, tmp_
     (library,) = tmp_path.rglob("*.so")
     flipped = bytearray(library.read_bytes())
     flipped[5000] ^= 1
-    for wrong, digest in ((flipped, 16 * "0"), (foreign, sigmoid_inline._digest(foreign))):
+    for wrong, digest in ((flipped, 16 * "0"), (foreign, "5f327d1a7c15e003")):
         library.with_name(f"{library.stem[:-16]}{digest}.so").write_bytes(wrong)
     library.rename(tmp_path / library.name)  # it is in use
     monkeypatch.setattr(torch.Tensor, "sigmoid", first["sigmoid"])  # as a program may
