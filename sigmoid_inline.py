@@ -182,8 +182,8 @@ def _numbered(source):
     return f'#line {sys._getframe(1).f_lineno + 1} "sigmoid_inline.py"{source}'
 
 
-# What both devices share. The compiler reads this, then FORMULA_SOURCE, which has INLINE, the
-# 16-bit types and sigmoid(x), and then the kernel or the CPU's loop.
+# What both devices share. The compiler reads this, then FORMULA_SOURCE, which has INLINE and
+# sigmoid(x), and then the kernel or the CPU's loop.
 COMMON_SOURCE = _numbered(r"""
 // -ffast-math loses NaN: both lines undo it, GCC's and clang's. GCC's also has loops vectorised,
 // which -O2 does not do before GCC 12. Without jump threading x[::2] takes 0.7 of the time.
@@ -273,16 +273,16 @@ bool launch_on_gpu(Dtype, const Operands&, const View&, int device, void* stream
 """)
 
 KERNEL_SOURCE = _numbered(r"""
+#include <ATen/cuda/detail/IntegerDivider.cuh>
 #include <cuda.h>
 static_assert(CUDART_VERSION / 1000 == int(PYTORCH_CUDA), "nvcc is not of PyTorch's CUDA");
 
 template <class T, int count> struct alignas(count * sizeof(T)) Unit { T element[count]; };
 
-// A view for the kernel: the innermost dimension is counted in units, strides are in elements. An
-// index is divided by a size with n / size = (mulhi(n, magic) + n) >> shift for n < 2^31 (Granlund
-// and Montgomery, "Division by invariant integers using multiplication", 1994).
+// A view for the kernel: the innermost dimension is counted in units, strides are in elements. By a
+// size of IntDivider an index below 2^31 is divided by a multiplication.
 struct Dims {
-  uint32_t size[kMaxGpuDims], magic[kMaxGpuDims], shift[kMaxGpuDims];
+  at::cuda::detail::IntDivider<uint32_t> size[kMaxGpuDims];
   int64_t stride[kMaxGpuDims];
 };
 
@@ -293,9 +293,9 @@ INLINE U load(const T* in, const Dims& dims, uint32_t index) {
   if constexpr (ndim > 0) {
 #pragma unroll
     for (int d = 0; d < ndim - 1; d++) {
-      const uint32_t quotient = (__umulhi(index, dims.magic[d]) + index) >> dims.shift[d];
-      in += (index - quotient * dims.size[d]) * dims.stride[d];
-      index = quotient;
+      const auto divided = dims.size[d].divmod(index);
+      in += divided.mod * dims.stride[d];
+      index = divided.div;
     }
     return *reinterpret_cast<const U*>(in + index * dims.stride[ndim - 1]);
   }
@@ -413,13 +413,8 @@ template <class T> struct GpuCall {
     const uint32_t units = view.numel / unit_elements, tail = view.numel % unit_elements;
     Dims dims;
     for (int d = 0; d < ndim; d++) dims.stride[d] = view.strides[d] * (d == 0 ? unit_elements : 1);
-    for (int d = 0; d < ndim - 1; d++) {  // nothing is divided by the outermost size
-      const int64_t size = std::max<int64_t>(view.sizes[d] / (d == 0 ? unit_elements : 1), 1);
-      const int shift = size > 1 ? 64 - __builtin_clzll(size - 1) : 0;
-      dims.size[d] = size;
-      dims.magic[d] = (((int64_t(1) << shift) - size) << 32) / size + 1;
-      dims.shift[d] = shift;
-    }
+    for (int d = 0; d < ndim - 1; d++)  // nothing is divided by the outermost size
+      dims.size[d] = std::max<int64_t>(view.sizes[d] / (d == 0 ? unit_elements : 1), 1);
     static thread_local CUfunction handles[128];  // a c10::DeviceIndex has 8 bits
     const auto kernel = sigmoid_kernel<T, unit_bytes, units_per_thread, ndim, direction>;
     CUfunction& handle = handles[device];
@@ -499,6 +494,11 @@ bool launch_on_gpu(Dtype dtype, const Operands& operands, const View& view, int 
 # ---- The formula, for both devices ---------------------------------------------------------------
 
 FORMULA_SOURCE = _numbered(r"""
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+using c10::BFloat16, c10::Half;
+
 #ifdef __CUDACC__
 #define INLINE __device__ __forceinline__
 #define BOUND constexpr
@@ -516,21 +516,6 @@ template <class To, class From>
 INLINE To bit_cast(From from) { To to; memcpy(&to, &from, sizeof to); return to; }
 
 template <class T> using Wide = std::conditional_t<sizeof(T) == 8, double, float>;
-
-// 16-bit types convert to float and back. cuda_bf16.h and cuda_fp16.h would add 0.5 s to the build.
-struct BFloat16 {
-  uint16_t bits;
-  BFloat16() = default;
-  INLINE BFloat16(float x) {  // rounds to nearest, ties to even
-#if __CUDA_ARCH__ >= 800
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-#else
-    const uint32_t b = bit_cast<uint32_t>(x);
-    bits = x != x ? 0x7fc0 : (b + 0x7fff + (b >> 16 & 1)) >> 16;
-#endif
-  }
-  INLINE operator float() const { return bit_cast<float>(uint32_t(bits) << 16); }
-};
 
 template <class T, class... Rest>
 INLINE T polynomial(T u, T lowest, Rest... rest) {  // lowest + u (... + u highest)
@@ -609,17 +594,6 @@ template <class T> INLINE T sigmoid(T x) {
 }
 
 #ifdef __CUDACC__
-struct Half {
-  uint16_t bits;
-  Half() = default;
-  INLINE Half(float x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
-  INLINE operator float() const {
-    float x;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
-    return x;
-  }
-};
-
 // What a GPU computes of 16 bits; the formula above takes 20 to 29 % longer. With these constants,
 // next to -log2 e, 0 and 1, every 16-bit input rounds correctly on sm_90; a test tells whether they
 // do on another GPU. Of c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 with |i| <= 4, |k| <= 8,
@@ -686,10 +660,10 @@ void populate(void* memory, int64_t bytes) {
 // Two neighbours in a word, so that nothing is packed: 0.8 (forward) and 0.6 of the time.
 struct [[gnu::packed, gnu::aligned(2), gnu::may_alias]] BFloat16Pair {
   uint32_t bits;
-  BFloat16 part(int shift) const { return bit_cast<BFloat16>(uint16_t(bits >> shift)); }
+  BFloat16 part(int shift) const { return {uint16_t(bits >> shift), BFloat16::from_bits()}; }
 };
 template <class F> INLINE BFloat16Pair apply(F f, BFloat16Pair x, BFloat16Pair y) {
-  return {uint32_t(f(x.part(16), y.part(16)).bits) << 16 | f(x.part(0), y.part(0)).bits};
+  return {uint32_t(f(x.part(16), y.part(16)).x) << 16 | f(x.part(0), y.part(0)).x};
 }
 template <class T, class F> INLINE T apply(F f, T x, T y) { return f(x, y); }
 
@@ -1069,6 +1043,8 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
 #   empty_strided_generic, with the allocator that the CUDA hooks name, allocates as PyTorch's
 #     kernels do; ATen/EmptyTensor.h, ATen/detail/CUDAHooksInterface.h; the compiler says so.
+#   The types of 16 bits and IntDivider are PyTorch's; torch/headeronly/util/BFloat16.h and Half.h,
+#     ATen/cuda/detail/IntegerDivider.cuh; the compiler says so.
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
 #   VirtualGuardImpl knows the GPUs and the current one; c10/core/impl/VirtualGuardImpl.h; the
 #     compiler says so.
