@@ -39,7 +39,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch, on what is depr
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 overrides, dispatch = torch.overrides, torch.utils._python_dispatch
 equal = partial(torch.allclose, rtol=0, atol=0, equal_nan=True)
-
 each = lambda n, *of: pytest.fixture(params=of, name=n, ids=str)(lambda request: request.param)
 device = each("device", "cpu", pytest.param("cuda", marks=needs_gpu))
 dtype = each("dtype", torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -537,7 +536,6 @@ def test_enable_and_import_are_safe_beside_running_calls(device, capfd):
     def call():
         while not stop:
             assert any(map(partial(equal, torch.sigmoid(x)), allowed))
-
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(call) for _ in range(3)]
         for _ in range(500):
@@ -880,9 +878,8 @@ def test_cell_checks_and_never_ends_the_kernel(execute, monkeypatch, capfd, smal
     cases = "half of rows", "x[::2]", "one call with out=, 2^0", "enable(), bwd, one scalar"
     assert "FAILED" not in table(capfd.readouterr().out, *cases)
     monkeypatch.setattr(sys, "argv", [FILE, *SMALL])
-    handler = signal.getsignal(signal.SIGINT)
     runpy.run_path(str(FILE), None, "__main__")  # as a program may
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if HAS_CPU_KERNEL:
         cell["sigmoid"] = lambda x: sigmoid(x).where(x != 0, 0.5 + 2**-24)  # wrong by 1 ulp
         with pytest.raises(RuntimeError, match="^sigmoid_inline: an error of 1 ulp in float32, a"):
@@ -923,15 +920,17 @@ def test_command_shows_only_its_own_lines(cpu, cache, tmp_path):
     assert (re.search("(?s)SPEED .* to ", out) is not None) == (without_kernel == 1)
 
 
-@pytest.mark.parametrize(
-    "bad", ["--sweep --shape 2 3", "--shape 0 5", "--trials 0", "--dtype a", "--device cuda"])
+BAD = "--sweep --shape 2 3,--shape 0 5,--trials 0,--dtype a,--device cuda,--shape 1 1"
+@pytest.mark.parametrize("bad", BAD.split(","))
 def test_bad_arguments_are_refused_in_one_line(bad, capsys, monkeypatch):
-    """In Python by a ValueError, on the command line by exit status 2."""
+    """In Python by a ValueError, on the command line by exit status 2; and flushed subnormals."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    torch.set_flush_denormal(bad == "--shape 1 1")
     for is_command, kind in ((False, ValueError), (True, SystemExit)):
         monkeypatch.setattr(sigmoid_inline, "_IS_COMMAND", is_command)
         with pytest.raises(kind, match=r"^(sigmoid_inline: [^\n]+|2)$"):
             sigmoid_inline.main(bad.split())
+    torch.set_flush_denormal(False)
     assert re.fullmatch(r"sigmoid_inline\.py: error: .+\n", capsys.readouterr().err)
 
 
