@@ -153,15 +153,15 @@ def test_float64_over_every_exponent(device, dtype, kernel, cpp):
 
 
 def test_gradients_have_pytorchs_bits(device, dtype, kernel):
-    """Of all 65,536 outputs of a 16-bit type by random gradients, and one value expanded."""
+    """Of all 65,536 outputs of a 16-bit type: a gradient each, for all, a row, a column; a view."""
     torch.manual_seed(0)
-    bits = torch.arange(1 << 16, device=device).short()
+    bits = torch.arange(1 << 16, device=device).short().view(128, 512)
     y = bits.view(dtype) if dtype.itemsize == 2 else numbers(bits.shape, device, dtype)
-    for grad in (numbers(y.shape, device, dtype), numbers((1,), device, dtype).expand_as(y)):
-        want = torch.ops.aten.sigmoid_backward(grad, y)
-        with enable():
-            got, calls = counted(torch.ops.aten.sigmoid_backward, grad, y)
-        assert equal(got, want) and calls == 1
+    for shape in ((128, 512), (1, 1), (128, 1), (1, 512), (128, 1024)):
+        view = numbers(shape, device, dtype)[:, -512:].expand_as(y)
+        for operands in ((view, y), (y, view)):
+            got, calls = under(enable(), counted, torch.ops.aten.sigmoid_backward, *operands)
+            assert equal(got, torch.ops.aten.sigmoid_backward(*operands)) and calls == 1
 
 
 def test_a_value_has_one_result(device, dtype, kernel):
@@ -234,13 +234,13 @@ def test_any_layout_in_every_grad_mode(device, dtype):
         if x.dim() > 0 and rng.random() < 0.3:
             grad = grad.transpose(0, -1).contiguous().transpose(0, -1)
         want = torch.ops.aten.sigmoid_backward(grad, y)
-        with enable():
-            got, calls = counted(torch.ops.aten.sigmoid_backward, grad, y)
+        got, calls = under(enable(), counted, torch.ops.aten.sigmoid_backward, grad, y)
         backward += calls
         assert equal(got, want) and got.stride() == want.stride(), where
         assert equal(autograd.grad(recorded, leaf, grad)[0], want) and equal(x, before), where
     has_kernel = device == "cuda" or (HAS_CPU_KERNEL and dtype != torch.float16)
-    assert (taken >= 720 and backward >= 480) if has_kernel else taken == backward == 0
+    least = 480 if device == "cuda" else 400  # a CPU's short rows are PyTorch's
+    assert (taken >= 720 and backward >= least) if has_kernel else taken == backward == 0
 
 
 def test_more_than_2_31_elements(device):
@@ -310,9 +310,9 @@ def alike(got, want):
         assert str(got) == str(want)
 
 
-def under(mode, f, x):
+def under(mode, f, *args):
     with mode:
-        return f(x)
+        return f(*args)
 
 
 def gradient(f, x, mode=None):
@@ -393,7 +393,6 @@ REACHING = {
     "TorchDispatchMode": lambda f, x: both_under(dispatch.BaseTorchDispatchMode(), f, x),
     "negative": lambda f, x: (f((z := torch.complex(x, x).conj()).imag), f(z)),
 }
-
 # Nothing is left to compute, or PyTorch's kernel or refusal is wanted.
 PYTORCHS = {
     "jit.script": lambda f, x: both(torch.jit.script(module[f]), x),
@@ -490,8 +489,7 @@ SERVED = {
 def test_enable_serves_every_call_of_the_program(device, way):
     """The kernel computes it, and returns what it returns for sigmoid()."""
     x = torch.randn(4, 6, device=device)[:, 1:]
-    with enable():
-        y, calls = counted(SERVED[way], x)
+    y, calls = under(enable(), counted, SERVED[way], x)
     assert equal(y, sigmoid(x)) and (calls > 0) == (device == "cuda" or HAS_CPU_KERNEL)
     assert counted(SERVED[way], x)[1] == 0
 
@@ -787,6 +785,7 @@ MOCKED = """from unittest.mock import MagicMock
 sys.modules["torch"] = sys.modules["torch.compiler"] = MagicMock(__version__=2)
 sys.modules["torch"].nn.Sigmoid = object
 import sigmoid_inline; sys.exit(len(sigmoid_inline.sigmoid.__doc__) < 99)"""
+ALARM = 'import signal; signal.signal(14, lambda *_: (e for e in ()).throw(TimeoutError("own")))'
 NO_NINJA = 'sys.executable = 6 * "/x"; sys.modules["ninja"] = None'
 ODD = """import fcntl, signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 fcntl.flock = lambda *_: (lock for lock in ()).throw(OSError(38, "not implemented"))"""
@@ -805,6 +804,7 @@ START_UP = {
         "cxx env -ffast-math; CXX=\"env $CXX\"; program bin/ccache false; program bin/ninja false; "
         "mkdir 'a b'; ln -s $TORCH 'a b'; \"$1\" -m zipfile -c a.zip $FILE; PATH=$PWD/bin:$PATH; "
         f"PYTHONPATH=$PWD/a.zip:$PWD/a\\ b; exec 2> /dev/full; FIRST='{ODD}'", WORKS),
+    "a handler's error": (f"cxx \"kill -14 $$; sleep 1;\"; FIRST='{ALARM}'", "TimeoutError: own"),
     "file limit": (f"FIRST='{LIMIT}'", ".*File too large .*in /"),
     "noexec": ("mounted -t tmpfs -o noexec x", ".*failed to map .*in /"),
     "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user",
