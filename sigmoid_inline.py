@@ -1214,7 +1214,8 @@ def _toolkit(gpus):
     cuda, toolkits, others = torch.version.cuda, [], ""
     major, on_path = cuda.split(".")[0], Path(shutil.which("nvcc") or "/-/-").parents[1]
     homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), on_path, "/usr/local/cuda"]
-    homes += [f"{path}/nvidia/cu{major}" for path in sys.path]  # by pip, from CUDA 13 on
+    by_pip = (Path(path, f"nvidia/cu{major}").absolute() for path in sys.path)  # from CUDA 13 on
+    homes += [home for home in by_pip if any(home.glob("include/**/nv/target"))]  # of its cccl
     for home in map(str, filter(None, homes)):
         nvcc = shlex.quote(f"{home}/bin/nvcc")
         text = subprocess.getoutput(f"{nvcc} --version && {nvcc} --list-gpu-arch")
@@ -1224,7 +1225,7 @@ def _toolkit(gpus):
             if re.match(rf"(?!12\.[0-4]$){major}\.", release[1]):
                 known = re.findall(r"compute_(\d+)\b", text)
                 toolkits.append(([_newest(gpu, known) for gpu in gpus], home, ""))
-    pip = f'pip install "cuda-toolkit[nvcc,nvvm,crt]=={cuda}.*", or ' if cuda >= "13" else ""
+    pip = f'pip install "cuda-toolkit[nvcc,nvvm,crt,cccl]=={cuda}.*", or ' if cuda >= "13" else ""
     missing = f"nvcc of CUDA {cuda} is missing{others}: {pip}set CUDA_HOME to CUDA {cuda}"
     return max(toolkits, key=lambda toolkit: toolkit[0], default=([], "", missing))
 

@@ -777,9 +777,8 @@ gpus() {  # of these major versions, in a machine without a toolkit
 subprocess.getoutput = lambda command: "" if "/usr/local" in command else run(command)'
 }
 """
-WORKS = "it works"
 LIST = "CUDA_VISIBLE_DEVICES= TORCH_CUDA_ARCH_LIST='8.0;9.0+PTX x' says 's .x. in'"
-NO_NVCC = f"nvcc of CUDA {torch.version.cuda} is missing"
+WORKS, NO_NVCC = "it works", f"nvcc of CUDA {torch.version.cuda} is missing"
 LIMIT = "import resource, torch; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))"
 MOCKED = """from unittest.mock import MagicMock
 sys.modules["torch"] = sys.modules["torch.compiler"] = MagicMock(__version__=2)
@@ -813,8 +812,9 @@ START_UP = {
     "no nvcc": ("gpus 9", f"{NO_NVCC}: .*{torch.version.cuda}"),
     "older nvcc": ("gpus 9; older 11.8", f"{NO_NVCC}, .*/old has 11.8: .*install"),
     "nvcc by pip, behind an older; an old GPU": (
-        "gpus 3,9; older 11.8; nvcc nvidia/cu13 $NVCC; PYTHONPATH+=:$PWD; says . > said; "
-        "grep sm_90 said; grep leaves said && exit 1", WORKS),
+        "gpus 3,9; older 11.8; nvcc nvidia/cu13 $NVCC; PYTHONPATH+=:$PWD; says missing.*cccl; "
+        "install -D /dev/null nvidia/cu13/include/nv/target; says . > said; grep sm_90 said; "
+        "grep leaves said && exit 1", WORKS),
     "nvcc without code, then newer": (
         "gpus 12; nvcc . $NVCC '| grep -v _12'; says 'leaves GPUs of 120'; says . && exit 1; "
         "nvcc new $NVCC; CUDA_PATH=$PWD/new; says sm_120", WORKS),
