@@ -805,6 +805,7 @@ START_UP = {
     "a handler's error": (f"cxx \"kill -14 $$; sleep 1;\"; FIRST='{ALARM}'", "TimeoutError: own"),
     "file limit": (f"FIRST='{LIMIT}'", ".*File too large .*in /"),
     "noexec": ("mounted -t tmpfs -o noexec x", ".*failed to map .*in /"),
+    "a colon in the place": ("TORCH_EXTENSIONS_DIR=$PWD/a:b", ".*: set TORCH_EXT.* without"),
     "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user",
                 "home .*: set TORCH_EXTENSIONS_DIR"),
     "built, read-only": ("vectors \"$CACHE\"; mounted --bind -o ro '\"$CACHE\"'; CXX=/c++", WORKS),
