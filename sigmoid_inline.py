@@ -110,8 +110,8 @@ def _scripted(input: torch.Tensor, out: torch.Tensor | None = None) -> torch.Ten
     return torch.sigmoid(input) if out is None else torch.sigmoid(input, out=out)
 
 
-# torch.jit.script refuses keywords with a default. By the attributes that script_if_tracing gives a
-# function it compiles `_scripted` instead. Were the first true, Dynamo would, too, even for what
+# torch.jit.script refuses keywords with a default. By two attributes, as script_if_tracing sets
+# them, it compiles `_scripted` instead. Were the first True, Dynamo would do so too, even for what
 # functools.wraps(sigmoid) makes. make_fx and FX read the arguments of `__wrapped__`.
 sigmoid.__script_if_tracing_wrapper, sigmoid.__original_fn = False, _scripted
 _scripted.__name__ = "sigmoid"
@@ -142,9 +142,9 @@ def enable():
     """Lets every sigmoid of the program, and its gradient, run on this file's kernels.
 
     They take the calls of PyTorch's operators: of torch.sigmoid, x.sigmoid(), x.sigmoid_(),
-    torch.nn.Sigmoid, torch.jit and C++, in all threads, from this call on. PyTorch's compute what
-    these do not take. Returns a context manager, to be entered once. When the last one is left, or
-    at disable(), PyTorch's kernels compute all again.
+    torch.nn.Sigmoid, torch.jit and C++, in all threads, from this call on. What they do not take
+    goes to PyTorch's kernels. Returns a context manager, to be entered once. When the last one is
+    left, or at disable(), sigmoid() and ModelNew() alone use this file's kernels again.
     RuntimeError where the import has found that PyTorch has moved.
     """
     if _moved:
@@ -201,8 +201,8 @@ COMMON_SOURCE = _numbered(r"""
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
 inline constexpr int kBlock = 128;      // threads; blocks of 256 take 1.3 % longer
-inline constexpr int kViewUnits = 2;    // of 16 bytes a thread; an expanded row by one: 8 % longer
-inline constexpr int kDoubleBlocks = 8;  // of float64 are to fit; else 5 % longer in the L2 cache
+inline constexpr int kViewUnits = 2;    // a thread; with one an expanded row takes 8 % longer
+inline constexpr int kDoubleBlocks = 8;  // of float64, resident at least; else 5 % longer in L2
 inline constexpr int kSector = 32;      // bytes of memory that are read at once: see is_sparse()
 inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;           // elements that stay in a CPU's L1 cache
@@ -221,8 +221,8 @@ inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see 
 //   An H200 gets all 16. 15 take 3 % longer, two units in 10 to 12 blocks 3 %, and a loop over the
 //   tensor in as many blocks as fit 8 %.
 //   A GPU that wants 1.5 times what fits, as a B200, gets two units a thread, from 3 times on four,
-//   and from 6 times on eight, as a Rubin of 1,024 threads. What is loaded takes at most half of
-//   the 65,536 registers, which eight units of more threads would not. Reasoned, not seen.
+//   and from 6 times on eight, if what is loaded takes at most half of the 65,536 registers: so
+//   eight only with 1,024 threads a multiprocessor, as on a Rubin. Reasoned, not seen.
 struct Tuning { int units_per_thread, resident_blocks; };
 inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, int bus_bits) {
   const int all = threads / kBlock;                                  // of one multiprocessor
@@ -252,7 +252,7 @@ struct View {
 
   // Of float32: whether runs of neighbours are shorter than two thirds of a sector of memory, and
   // so far apart that no sector has elements of two. Then a thread loads one word, not four: 8 %
-  // less time on x[:, :2] of 85. On 6 of 40, of longer runs, an H200 takes 19 % more with one.
+  // less time on x[:, :2] of 85. x[:, :6] of 40 is not sparse: an H200 takes 19 % more with one.
   bool is_sparse() const {
     const bool has_rows = strides[0] == 1;
     const int64_t run = (has_rows ? sizes[0] : 1) * 4, distance = strides[has_rows ? 1 : 0] * 4;
@@ -346,7 +346,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
 #if __CUDA_ARCH__ >= 900  // before any access: launch() lets blocks start early
   cudaGridDependencySynchronize();
 #endif
-  // Forwards of up to 32 bytes a thread test each unit in the last blocks alone: 1.03x to 1.3x.
+  // In forwards of up to 32 bytes a thread only the last blocks test each unit: 1.03x to 1.3x.
   constexpr bool has_whole = is_forward && units_per_thread * unit_bytes <= 32;
   if (has_whole && (blockIdx.x + 1) * block_units <= units) return compute(std::true_type());
   compute(std::false_type());
@@ -450,10 +450,10 @@ template <class T> struct GpuCall {
     return places;
   }
 
-  // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. Of narrow
-  // units a thread loads 16 bytes, of a sparse view 4. Of units of 16 bytes it loads two where the
-  // input is not dense, or where the L2 cache holds it and it is over half a wave. Else it loads
-  // one, or as many as tune() says. The backward loads two of each operand.
+  // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. A thread
+  // loads 16 bytes in narrow units, 4 of a sparse view, and two units of 16 bytes of a view or of a
+  // dense input over half a wave that the L2 cache holds with its output. Of other dense inputs it
+  // loads one, or as many as tune() says. The backward loads two of each operand, if not narrow.
   bool launch_forward() const {
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
@@ -826,8 +826,8 @@ std::atomic<int64_t> kernel_calls;
 
 // Every call passes the dispatch key BackendSelect. Autograd, modes and transforms run before it,
 // and the kernels of the devices after it. There the functions of this file, registered below, take
-// the calls that are marked, and under enable() all, and pass the others on. A recorded call comes
-// here from autograd, which has made its node. Its backward is another call, without a mark.
+// the calls that are marked, and under enable() all, and pass the others on. Autograd has made the
+// node of a recorded call before. The node calls sigmoid_backward, unmarked: ours under enable().
 //
 // sigmoid() makes PyTorch's own call with the mark, which is that the thread excludes
 // CustomRNGKeyId, a key that no tensor has. It lasts as long as the call: the sigmoids that a mode,
@@ -839,19 +839,17 @@ constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 struct Enabled { std::atomic<int> count, ended; }* enabled;
 bool is_ours() { return enabled->count > 0 || c10::impl::tls_is_dispatch_key_excluded(kMark); }
 
-// Whether a kernel may take `x`, by its kind and type; its layout may still refuse. What is special
-// about a tensor has a key of its own, such as names, a negative view, a subclass, or what carries
-// symbols for sizes; but for a Python number that was wrapped, whose type counts less. Half is
-// tested here, as only the GPU's part of this file knows it.
+// Whether a kernel may take `x`, by its kind and type; its layout may still refuse. Names, a
+// negative view, a subclass or symbols for sizes give a tensor a key that `plain` lacks. A wrapped
+// Python number has none, and its type counts less. Only nvcc's with_type() knows Half.
 bool has_kernel(const Tensor& x) {
   const bool on_gpu = x.key_set().has_backend(c10::BackendComponent::CUDABit);
   const DispatchKeySet plain({on_gpu ? Key::CUDA : Key::CPU, Key::AutocastCPU, Key::AutocastCUDA,
                               Key::ADInplaceOrView, Key::AutogradFunctionality});
   if ((x.key_set().raw_repr() & ~plain.raw_repr()) || !(on_gpu ? HAS_CUDA : CPU_BITS)) return false;
   if (x.unsafeGetTensorImpl()->is_wrapped_number()) return false;
-  const Dtype dtype = Dtype(x.scalar_type());
-  const bool is_known = with_type(dtype, [](auto) { return true; });
-  return (is_known || (on_gpu && dtype == Dtype::kHalf)) && x.numel() > 0;
+  const bool is_known = with_type(Dtype(x.scalar_type()), [](auto) { return true; });
+  return (is_known || (on_gpu && x.scalar_type() == at::kHalf)) && x.numel() > 0;
 }
 bool are_alike(const Tensor& x, const Tensor& y) {
   return has_kernel(y) && x.device() == y.device() && x.scalar_type() == y.scalar_type() &&
@@ -919,7 +917,7 @@ Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense_in, bo
                   const Tensor* out, const at::DimVector& strides) {
   const auto dtype = in.scalar_type();
   const bool on_gpu = in.is_cuda();
-  c10::OptionalDeviceGuard guard;  // set only for another GPU: to set it takes 0.1 us, to ask, too
+  c10::OptionalDeviceGuard guard;  // for another GPU alone: to ask takes 0.1 us, to set 0.1 more
   if (on_gpu) {
     const c10::impl::VirtualGuardImpl gpus(at::kCUDA);
     if (gpus.deviceCount() > 1 && gpus.getDevice() != in.device()) guard.reset_device(in.device());
@@ -1036,8 +1034,8 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 
 # Each item says what is assumed; where that is declared; what shows that it does not hold.
 #
-#   BackendSelect is of every call, between autograd, modes and the devices' kernels, and no tensor
-#     has CustomRNGKeyId; c10/core/DispatchKey.h; the probe's calls miss the kernel or autograd.
+#   Every call passes BackendSelect, after autograd and modes, before the devices' kernels, and no
+#     tensor has CustomRNGKeyId; c10/core/DispatchKey.h; calls of the probe miss kernel or autograd.
 #   A kernel may be registered beside running calls; torch/library.h; a test that imports while
 #     threads call.
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
@@ -1135,19 +1133,17 @@ def _probe():
             return f"a recorded call makes {recorded.grad_fn}"
         if _CPU_BITS and kernel_calls() < before + 2:
             return "calls do not reach the kernel"
-        return ""
-    return f"a call raises {errors[0]!r}"
+    return f"a call raises {errors[0]!r}" if errors[0] else ""
 
 
 def _in_new_thread(function):
     """Its result in a thread of its own, so that no mode, hook or compiler of this one takes part.
     It raises nothing."""
-    results, done = [], _thread.allocate_lock()
+    results, done, thread = [], _thread.allocate_lock(), 0
     done.acquire()
     with contextlib.suppress(RuntimeError):  # from Python 3.12 on none starts once main has ended
-        _thread.start_new_thread(lambda: (results.append(function()), done.release()), ())
-        done.acquire()
-    return results[0] if results else function()
+        thread = _thread.start_new_thread(lambda: (results.append(function()), done.release()), ())
+    return results[0] if thread and done.acquire() else function()
 
 
 # ---- The build: a library per sources, flags, versions and GPUs, compiled once, then loaded ------
@@ -1156,11 +1152,11 @@ def _in_new_thread(function):
 
 _CPP = COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + OPERATOR_SOURCE + CALL_SOURCE
 _CUDA = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE
-# Of a vector of this CPU; 0 where its loop is left out, as it is slow without fused multiply-add.
+# Of a vector of this CPU; 0 leaves it to PyTorch, as the loop is slow without fused multiply-add.
 _CPU_BITS = {"AVX2": 256, "AVX512": 512}.get(torch.backends.cpu.get_cpu_capability(), 0)
 _CPU_BITS = _CPU_BITS or 128 * (os.uname().machine == "aarch64")
 _CPU_FLAGS = "-O2 -fno-math-errno -fno-trapping-math -ffp-contract=off"
-_CPU_FLAGS += " -fvisibility=hidden -DUSE_CUDA"  # for PyTorch's declarations of streams and guards
+_CPU_FLAGS += " -fvisibility=hidden -DUSE_CUDA"  # for PyTorch's declaration of the stream
 # GCC frees memory less often: 6.4 s instead of 7.9 on an H100's machine, and 0.68 GB, not 0.55.
 _CPU_FLAGS += " --param=ggc-min-expand=400 --param=ggc-min-heapsize=400000"
 _CPU_FLAGS += f" -DCPU_BITS={_CPU_BITS}" + " -mavx2 -mfma" * (_CPU_BITS > 128)
@@ -1175,9 +1171,15 @@ _say = lambda line: ctypes.pythonapi.PySys_WriteStderr(b"sigmoid_inline: %s\n", 
 _newest = lambda gpu, codes: max((c for c in codes if c[:-1] == gpu[:-1] and c <= gpu), default="")
 
 
+class _suppress(contextlib.suppress):
+    """Not a TimeoutError: as any error of another module it is of the caller's signal handler."""
+
+    def __exit__(self, kind, *error):
+        return kind is not TimeoutError and super().__exit__(kind, *error)
+
+
 def _explain(steps, kind, error, trace):
     """Ends an error in one line, with what helps in this step. A longer report stands above it."""
-    # What the caller's signal handler raises meanwhile, such as a TimeoutError, goes through.
     known = isinstance(error, Exception) and kind.__module__ in ("builtins", "subprocess")
     if known and kind is not TimeoutError:
         text = f"{error.__cause__ or ''}\n{error}"
@@ -1190,10 +1192,11 @@ def _explain(steps, kind, error, trace):
 
 
 def _gpus():
-    """Compute capabilities, such as {"90"}, and whether they are of GPUs that PyTorch may use here:
-    by NVML, as no process can fork after a call of CUDA's, else by TORCH_CUDA_ARCH_LIST."""
+    """Compute capabilities, such as {"90"}, and whether they are of GPUs that PyTorch may use here.
+    NVML tells, as no process can fork after a call of CUDA's. Else TORCH_CUDA_ARCH_LIST does, or,
+    with a driver but no NVML, what PyTorch is built for."""
     found, named = set(), os.environ.get("TORCH_CUDA_ARCH_LIST", "")
-    with contextlib.suppress(OSError, AttributeError):
+    with _suppress(OSError, AttributeError):
         nvml, gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
         count, major, minor = ctypes.c_uint(), ctypes.c_int(), ctypes.c_int()
         nvml.nvmlInit_v2() or nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
@@ -1203,7 +1206,7 @@ def _gpus():
                 found.add(f"{major.value}{minor.value}")
     if found and torch.cuda.device_count() > 0:  # by NVML; CUDA_VISIBLE_DEVICES may hide them
         return found, True
-    with contextlib.suppress(OSError):  # a driver may have any GPU that PyTorch is built for
+    with _suppress(OSError):  # a driver may have any GPU that PyTorch is built for
         if not found and not named and ctypes.CDLL("libcuda.so.1"):
             named = torch._C._cuda_getArchFlags()  # such as "sm_80 sm_90"
     if unknown := re.sub(r"(\w+_)?\d+\.?\d[af]?|\+PTX|[; ]", "", named):
@@ -1237,7 +1240,7 @@ def _open_library(directory, name, gpus):
     for path in sorted(directory.glob(f"{name}-*-*.so")):
         *_, codes, digest = path.stem.split("-")
         serves = all(_newest(gpu, codes.split("_")) for gpu in gpus)
-        with contextlib.suppress(OSError):
+        with _suppress(OSError):
             if serves and _digest(path.read_bytes()) == digest:
                 return ctypes.PyDLL(str(path))
 
@@ -1267,7 +1270,7 @@ def _load():
             raise FileNotFoundError(missing)
         codes = sorted({*codes} - {""})
         directory.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):  # some file systems have no locks: each compiles
+        with _suppress(OSError):  # some file systems have no locks: each compiles
             lock = enter(open(directory / "lock", "w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # dropped when its holder ends, killed or not
             for path in directory.glob("build-*"):  # of a process that was killed
@@ -1304,7 +1307,7 @@ def _load():
         enter(patch.multiple(cpp, **patches, _shell_join=lambda words: words[-1], create=True))
         # pip's toolkit has no libcudart.so, and PyTorch has loaded the one that is used anyway.
         (scratch / "libcudart.so").write_text("/* a linker script without a command */")
-        # No PTX: of a GPU before 9.0 it would lack the kernel's wait, and 9.0 would start it early.
+        # No PTX: what is built for a GPU before 9.0 has no wait, yet a 9.0 would start it early.
         flags = [_NVCC_FLAGS, *(f"-gencode=arch=compute_{code},code=sm_{code}" for code in codes)]
         cpp.load_inline(
             "sigmoid_inline", _CPP, _CUDA if codes else None, build_directory=scratch,
