@@ -702,7 +702,7 @@ subprocess.run([sys.executable, "-c", code], input={package}.dumps(gate{options}
 
 def test_processes_that_import_at_once_build_once_also_after_a_killed_build(tmp_path):
     """Two threads and another compiler, too. Ctrl-C and `| head` end the command quietly."""
-    process = start(FILE, *SMALL, cache=tmp_path)
+    process = start(FILE, *SMALL, cache=tmp_path, CXX="sleep 60 #")  # writes nothing
     while not list(tmp_path.rglob("main.cpp")):  # the compiler is about to start
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
