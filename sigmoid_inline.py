@@ -182,21 +182,30 @@ def _numbered(source):
     return f'#line {sys._getframe(1).f_lineno + 1} "sigmoid_inline.py"{source}'
 
 
-# What both devices share. The compiler reads this, then FORMULA_SOURCE, which has INLINE and
-# sigmoid(x), and then the kernel or the CPU's loop.
+# What both devices share. The compiler reads this, then FORMULA_SOURCE, which has sigmoid(x), and
+# then the kernel or the CPU's loop.
 COMMON_SOURCE = _numbered(r"""
 // CXX may name -ffast-math, which loses NaN: both lines undo it, GCC's and clang's. GCC's also has
-// loops vectorised, which -O2 does not do before GCC 12. Without jump threading x[::2] takes 0.7 of
-// the time.
+// loops vectorised, which -O2 does not do before GCC 12.
 #ifndef __CUDACC__
-#pragma GCC optimize("no-fast-math", "tree-vectorize", "vect-cost-model=dynamic", "no-thread-jumps")
+#pragma GCC optimize("no-fast-math", "tree-vectorize", "vect-cost-model=dynamic")
 #pragma float_control(precise, on)
 #endif
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 #include <type_traits>
+
+using c10::BFloat16, c10::Half;
+
+#ifdef __CUDACC__
+#define INLINE __device__ __forceinline__
+#else
+#define INLINE inline __attribute__((always_inline))
+#endif
 
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
@@ -208,6 +217,7 @@ inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;           // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;    // tiles worth one more thread, as in at::TensorIterator
 inline constexpr int64_t kLongRow = 64;  // elements; the CPU copies shorter rows first
+inline constexpr int64_t kGradRow = 64, kGradNumel = 1024;  // see try_sigmoid_backward()
 inline constexpr int64_t kNewBytes = 31 << 20;         // malloc maps larger outputs anew each time
 inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see populate()
 
@@ -235,6 +245,15 @@ inline Tuning tune(int multiprocessors, int threads, double memory_clock_khz, in
 }
 
 enum class Dtype { kHalf = 5, kFloat = 6, kDouble = 7, kBFloat16 = 15 };  // as c10::ScalarType
+// The data types that have a kernel: run(T()) for this one, or false.
+template <class Run> bool with_type(Dtype dtype, Run run) {
+#ifdef __CUDACC__
+  if (dtype == Dtype::kHalf) return run(Half());
+#endif
+  if (dtype == Dtype::kFloat) return run(float());
+  if (dtype == Dtype::kDouble) return run(double());
+  return dtype == Dtype::kBFloat16 && run(BFloat16());
+}
 
 // The input's dimensions in the order in which they lie in the output, innermost first, neighbours
 // merged where the input allows it. The output is dense: element i of this order is at out[i].
@@ -492,22 +511,15 @@ bool launch_on_gpu(Dtype dtype, const Operands& operands, const View& view, int 
 # ---- The formula, for both devices ---------------------------------------------------------------
 
 FORMULA_SOURCE = _numbered(r"""
-#include <torch/headeronly/util/BFloat16.h>
-#include <torch/headeronly/util/Half.h>
-
-using c10::BFloat16, c10::Half;
-
 #ifdef __CUDACC__
-#define INLINE __device__ __forceinline__
-#define BOUND constexpr
 // 1/d for a normal d, to 2^-23 (float) or 2^-20 (double). `1 / d` in CUDA C++ is an IEEE division:
 // 4 % slower in float32 at 2^29 elements, 17 % in the L2 cache.
 INLINE float reciprocal(float d) { asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(d)); return d; }
 INLINE double reciprocal(double d) { asm("rcp.approx.ftz.f64 %0, %0;" : "+d"(d)); return d; }
+#define BOUND constexpr
 #else
-#define INLINE inline __attribute__((always_inline))
-#define BOUND __attribute__((visibility("hidden")))  // else GCC shares it among libraries
 template <class T> INLINE T reciprocal(T d) { return 1 / d; }
+#define BOUND __attribute__((visibility("hidden")))  // else GCC shares it among libraries
 #endif
 
 template <class To, class From>
@@ -620,16 +632,6 @@ template <class T> INLINE T sigmoid_backward(T grad, T output) {
   const Wide<T> y = output;
   return round_step<T>(grad * round_step<T>(1 - y)) * y;
 }
-
-// The data types that have a kernel: run(T()) for this one, or false.
-template <class Run> bool with_type(Dtype dtype, Run run) {
-#ifdef __CUDACC__
-  if (dtype == Dtype::kHalf) return run(Half());
-#endif
-  if (dtype == Dtype::kFloat) return run(float());
-  if (dtype == Dtype::kDouble) return run(double());
-  return dtype == Dtype::kBFloat16 && run(BFloat16());
-}
 """)
 
 # ---- The CPU loop -------------------------------------------------------------------------------
@@ -671,23 +673,23 @@ template <class T> struct CpuCall {
   const T* in = static_cast<const T*>(operands.in);
   const T* dense_in = static_cast<const T*>(operands.dense_in);  // null in the forward
 
-  // to[n] = sigmoid(x[n]), in two loops, as the chain of operations from a load to its store is
-  // longer than a CPU looks ahead: 0.8 of the time with AVX2, 0.9 with AVX-512. AVX-512's division
-  // is slow, so the second loop has more of the other operations. Between the two the input of a
-  // later part is brought into the L2 cache: 0.9 of the time at 2^20 elements.
-  static void compute_sigmoid(const T* x, T* to, int64_t numel) {
+  // to[n] = sigmoid(x[n * stride]), in two loops, as the chain of operations from a load to its
+  // store is longer than a CPU looks ahead: 0.8 of the time with AVX2, 0.9 with AVX-512. AVX-512's
+  // division is slow, so the second loop has more of the other operations. Between the two the
+  // input of a later part is brought into the L2 cache: 0.9 of the time at 2^20 elements.
+  static void compute_sigmoid(const T* x, int64_t stride, T* to, int64_t numel) {
     constexpr bool is_avx512 = CPU_BITS == 512;
     constexpr int64_t kPart = 512;
     Wide<T> s[kPart], power[kPart];
     for (int64_t done = 0; done < numel; done += kPart) {
       const int64_t part = std::min(kPart, numel - done);
       for (int64_t n = 0; n < part; n++) {
-        const Wide<T> u = reduce(x[done + n], power[n]);
+        const Wide<T> u = reduce(x[(done + n) * stride], power[n]);
         s[n] = is_avx512 ? u : exp_minus_1<T>(u);
       }
       for (int64_t n = 4 * kPart; is_avx512 && n < std::min(5 * kPart, numel - done);
            n += 64 / sizeof(T))
-        __builtin_prefetch(x + done + n, 0, 2);
+        __builtin_prefetch(x + (done + n) * stride, 0, 2);
       for (int64_t n = 0; n < part; n++)
         to[done + n] = divide<T>(is_avx512 ? exp_minus_1<T>(s[n]) : s[n], power[n]);
     }
@@ -703,17 +705,19 @@ template <class T> struct CpuCall {
     if (numel % kElements != 0) to[numel - 1] = f(x[numel - 1], y[numel - 1]);
   }
 
-  // Computes a row of the view, with `dense_in` from `other` on. `flatten` inlines all, as GCC
-  // vectorises only what is inlined whole.
-  [[gnu::flatten]] void compute_row(const T* row, bool is_repeated, const T* other, T* to,
+  bool by_stride() const { return kHasLowParts<T> && !operands.is_backward(); }
+
+  // Computes a row of the view, with `dense_in` from `other` on. Only compute_sigmoid() takes a
+  // stride above 1. `flatten` inlines all, as GCC vectorises only what is inlined whole.
+  [[gnu::flatten]] void compute_row(const T* row, int64_t stride, const T* other, T* to,
                                     int64_t numel) const {
     const auto run = [&](auto f) {
-      if (!is_repeated) return compute_loop(f, row, other, to, numel);
+      if (stride != 0) return compute_loop(f, row, other, to, numel);
       compute_loop([f, x = *row](T, T y) { return f(x, y); }, to, other, to, numel);
     };
-    const bool is_forward = !operands.is_backward();
-    if (is_forward && !is_repeated && kHasLowParts<T>) return compute_sigmoid(row, to, numel);
-    if (is_forward) return run([](T x, T) { return sigmoid(x); });
+    if (stride == 1 && by_stride()) return compute_sigmoid(row, 1, to, numel);
+    if (stride != 0 && by_stride()) return compute_sigmoid(row, stride, to, numel);
+    if (!operands.is_backward()) return run([](T x, T) { return sigmoid(x); });
     if (operands.in_is_output) return run([](T x, T y) { return sigmoid_backward(y, x); });
     run([](T x, T y) { return sigmoid_backward(x, y); });
   }
@@ -742,14 +746,15 @@ template <class T> struct CpuCall {
     }
   }
 
-  // Long rows and repeated values are computed where they lie. Short rows and wide strides are
-  // copied into the output and computed there. A view that is computed in place is copied, computed
-  // and copied back.
+  // Long rows and repeated values are computed where they lie. Short rows, and where compute_row()
+  // takes no stride those that have one, are copied into the output and computed there. A view that
+  // is computed in place is copied, computed and copied back.
   void compute_tiles(int64_t begin, int64_t end) const {
     T copy[kTile];
     const bool is_in_place = out == in && !view.is_dense();
     const int64_t stride = view.strides[0], last = std::min(end * kTile, view.numel);
-    const bool is_copied = is_in_place || stride > 1 || (stride == 1 && view.sizes[0] < kLongRow);
+    const bool is_short = view.ndim > 1 && stride != 0 && view.sizes[0] < kLongRow;
+    const bool is_copied = is_in_place || is_short || (stride > 1 && !by_stride());
     const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
     constexpr int64_t portion = kPopulatedBytes / sizeof(T);  // of whole tiles
     for (int64_t first = begin * kTile, numel; first < last; first += numel) {
@@ -759,7 +764,7 @@ template <class T> struct CpuCall {
       T* const to = is_in_place ? copy : out + first;
       const T* const other = dense_in ? dense_in + first : to;
       const auto compute = [&](const T* row, int64_t done, int64_t piece) {
-        compute_row(row, stride == 0, other + done, to + done, piece);
+        compute_row(row, stride, other + done, to + done, piece);
       };
       const auto copy_in = [&](const T* row, int64_t done, int64_t piece) {
         if (stride == 1) memcpy(to + done, row, piece * sizeof(T));
@@ -769,7 +774,7 @@ template <class T> struct CpuCall {
         for (int64_t n = 0; n < piece; n++) const_cast<T*>(row)[n * stride] = to[done + n];
       };
       is_copied ? for_each_row(first, numel, copy_in) : for_each_row(first, numel, compute);
-      if (is_copied) compute_row(to, false, other, to, numel);
+      if (is_copied) compute_row(to, 1, other, to, numel);
       if (is_in_place) for_each_row(first, numel, copy_back);
     }
   }
@@ -961,8 +966,8 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
 }
 
 // grad * (1 - output) * output, with PyTorch's bits; one of them may be a view. On a CPU PyTorch's
-// kernel gets rows of under 128 (bfloat16), 256 or 512 (double) elements, 0.4 to 1.1 of our time,
-// but in tensors of up to 1,024 elements its call takes 1.2 times ours.
+// kernel gets rows of under kGradRow elements for each byte of one, 256 of float32: it takes 0.4 to
+// 1.1 of our time. In tensors of up to kGradNumel elements its call takes 1.2 times ours.
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   if (!is_ours() || !has_kernel(grad) || !are_alike(grad, output)) return {};
   View of_grad, of_output;
@@ -971,8 +976,8 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   const bool in_is_output = !of_output.is_dense();
   if (in_is_output && !of_grad.is_dense()) return {};
   const View& view = in_is_output ? of_output : of_grad;
-  const bool has_short_rows = view.ndim > 1 && view.sizes[0] < kLongRow * grad.element_size();
-  if (grad.is_cpu() && has_short_rows && view.numel > 1024) return {};
+  const bool has_short_rows = view.ndim > 1 && view.sizes[0] < kGradRow * grad.element_size();
+  if (grad.is_cpu() && has_short_rows && view.numel > kGradNumel) return {};
   if (in_is_output) return run_kernel(view, output, &grad, true, nullptr, y.strides);
   return run_kernel(view, grad, &output, false, nullptr, y.strides);
 }
@@ -1171,17 +1176,20 @@ _say = lambda line: ctypes.pythonapi.PySys_WriteStderr(b"sigmoid_inline: %s\n", 
 _newest = lambda gpu, codes: max((c for c in codes if c[:-1] == gpu[:-1] and c <= gpu), default="")
 
 
+# Whether the caller's signal handler raised it: a TimeoutError, or an error of another module.
+_is_foreign = lambda kind: kind is TimeoutError or kind.__module__ not in ("builtins", "subprocess")
+
+
 class _suppress(contextlib.suppress):
-    """Not a TimeoutError: as any error of another module it is of the caller's signal handler."""
+    """But not what a signal handler of the caller raises."""
 
     def __exit__(self, kind, *error):
-        return kind is not TimeoutError and super().__exit__(kind, *error)
+        return kind and not _is_foreign(kind) and super().__exit__(kind, *error)
 
 
 def _explain(steps, kind, error, trace):
     """Ends an error in one line, with what helps in this step. A longer report stands above it."""
-    known = isinstance(error, Exception) and kind.__module__ in ("builtins", "subprocess")
-    if known and kind is not TimeoutError:
+    if isinstance(error, Exception) and not _is_foreign(kind):
         text = f"{error.__cause__ or ''}\n{error}"
         # Ninja prints FAILED, the command, and then what the command has printed.
         lines = text.partition("\nFAILED: ")[2].splitlines()[2:] or text.strip().splitlines()

@@ -82,7 +82,8 @@ extern "C" long count_wrong(const double* y, const double* x, long count) {
 }"""
     path = tmp_path_factory.mktemp("cpp") / "tests.cpp"
     path.write_text(sigmoid_inline.COMMON_SOURCE + source)
-    subprocess.run(["c++", "-std=c++20", "-fPIC", "-shared", path, "-o", f"{path}.so"], check=True)
+    command = ["c++", "-std=c++20", "-fPIC", "-shared", "-I", f"{torch.__path__[0]}/include"]
+    subprocess.run([*command, path, "-o", f"{path}.so"], check=True)
     return ctypes.CDLL(f"{path}.so")
 
 
@@ -599,8 +600,7 @@ def start(*args, cache, before=(), **env):
 
 def run(*args, status=0, **options):
     """(stdout, stderr) of a process that has to end with this status."""
-    process = start(*args, **options)
-    out, err = process.communicate()
+    out, err = (process := start(*args, **options)).communicate()
     assert process.returncode == status, out + err
     return out, err
 
