@@ -218,6 +218,7 @@ inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
 inline constexpr int64_t kTile = 2048;           // elements that stay in a CPU's L1 cache
 inline constexpr int64_t kGrain = 16;    // tiles worth one more thread, as in at::TensorIterator
 inline constexpr int64_t kLongRow = 64;  // elements; the CPU copies shorter rows first
+inline constexpr int64_t kCall = 8;      // elements worth a call of memcpy; 2 take 1.4 times a loop
 inline constexpr int64_t kGradRow = 64, kGradNumel = 1024;  // see try_sigmoid_backward()
 inline constexpr int64_t kNewBytes = 31 << 20;         // malloc maps larger outputs anew each time
 inline constexpr int64_t kPopulatedBytes = 512 << 10;  // mapped at a time: see populate()
@@ -723,6 +724,11 @@ template <class T> struct CpuCall {
     run([](T x, T y) { return sigmoid_backward(x, y); });
   }
 
+  static void copy_row(T* to, int64_t to_stride, const T* row, int64_t stride, int64_t numel) {
+    if (to_stride * stride == 1 && numel >= kCall) memcpy(to, row, numel * sizeof(T));
+    else for (int64_t n = 0; n < numel; n++) to[n * to_stride] = row[n * stride];
+  }
+
   // Calls f(row, done, piece) for each piece of a row of the view in the `numel` elements from
   // `first` on: `piece` elements at `row`, behind `done` others.
   template <class F> void for_each_row(int64_t first, int64_t numel, F f) const {
@@ -748,15 +754,15 @@ template <class T> struct CpuCall {
   }
 
   // Long rows are computed where they lie. Short ones, and any by a stride that compute_row() does
-  // not take, are copied into the output and computed there. A view that is computed in place is
-  // copied, computed and copied back. So is, in the forward, the value that a short row repeats.
+  // not take, are copied into the output and computed there; in place they are copied, computed and
+  // copied back. So is, in the forward, the value that a short row repeats.
   void compute_tiles(int64_t begin, int64_t end) const {
     T copy[kTile];
     const bool is_in_place = out == in && !view.is_dense();
     const int64_t stride = view.strides[0], last = std::min(end * kTile, view.numel);
     const bool is_short = view.ndim > 1 && view.sizes[0] < kLongRow;
     const bool is_repeated = is_short && stride == 0 && !operands.is_backward();
-    const bool is_copied = is_in_place || is_short || (stride > 1 && !by_stride());
+    const bool is_copied = is_short || (stride > 1 && (is_in_place || !by_stride()));
     const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
     constexpr int64_t portion = kPopulatedBytes / sizeof(T);  // of whole tiles
     for (int64_t first = begin * kTile, numel; first < last; first += numel) {
@@ -765,25 +771,25 @@ template <class T> struct CpuCall {
         populate(out + first, std::min(portion, last - first) * sizeof(T));
       T* const to = is_in_place || is_repeated ? copy : out + first;
       int64_t rows = 0;
-      const T* const other = dense_in ? dense_in + first : to;
       const auto compute = [&](const T* row, int64_t done, int64_t piece) {
-        compute_row(row, stride, other + done, to + done, piece);
+        T* const at = is_in_place ? const_cast<T*>(row) : out + first + done;
+        compute_row(row, stride, dense_in ? dense_in + first + done : at, at, piece);
       };
       const auto copy_in = [&](const T* row, int64_t done, int64_t piece) {
-        if (stride == 1) memcpy(to + done, row, piece * sizeof(T));
-        else if (is_repeated) to[rows++] = *row;
-        else for (int64_t n = 0; n < piece; n++) to[done + n] = row[n * stride];
+        if (is_repeated) to[rows++] = *row;
+        else copy_row(to + done, 1, row, stride, piece);
       };
       const auto copy_back = [&](const T* row, int64_t done, int64_t piece) {
-        for (int64_t n = 0; n < piece; n++) const_cast<T*>(row)[n * stride] = to[done + n];
+        copy_row(const_cast<T*>(row), stride, to + done, 1, piece);
       };
       const auto repeat = [&](const T*, int64_t done, int64_t piece) {
-        T* const row = out + first + done;
-        compute_loop([y = copy[rows++]](T, T) { return y; }, row, row, row, piece);
+        T* const at = out + first + done;
+        compute_loop([y = copy[rows++]](T, T) { return y; }, at, at, at, piece);
       };
       is_copied ? for_each_row(first, numel, copy_in) : for_each_row(first, numel, compute);
-      if (is_copied) compute_row(to, 1, other, to, is_repeated ? std::exchange(rows, 0) : numel);
-      if (is_in_place) for_each_row(first, numel, copy_back);
+      const int64_t copied = is_repeated ? std::exchange(rows, 0) : numel;
+      if (is_copied) compute_row(to, 1, dense_in ? dense_in + first : to, to, copied);
+      if (is_copied && is_in_place) for_each_row(first, numel, copy_back);
       if (is_repeated) for_each_row(first, numel, repeat);
     }
   }
