@@ -92,15 +92,15 @@ def sigmoid(input, *, out=None):
 
     PyTorch makes the call, and so parses, checks, records, transforms and traces it as always. This
     file's kernel computes float32, float64, bfloat16 and (on the GPU) float16, of any shape and
-    strides, on the CPU or an NVIDIA GPU, with an error below 1 ulp for all inputs (for float64: of
-    10^8 that were tried); NaN gives NaN. PyTorch's own kernel computes the rest: other dtypes,
-    devices and layouts, an `out` unlike a new result or in part of x's memory, no elements, more
-    than 8 dimensions (on the GPU 3) that do not merge; on CPUs without AVX2 or NEON, all (README.md
-    has the list). In torch.compile it is torch.sigmoid, which Inductor fuses with its neighbours.
+    almost any strides, on the CPU or an NVIDIA GPU, with an error below 1 ulp for all inputs (for
+    float64: for 10^8 that were tried); NaN gives NaN. PyTorch's own kernel computes the rest: other
+    dtypes, devices and layouts; empty tensors; an `out` unlike a new result or in part of x's
+    memory; over 8 dimensions (GPU: 3) that do not merge; on CPUs without AVX2 or NEON, all.
+    README.md has the list. In torch.compile it is torch.sigmoid, which Inductor fuses.
     """
     # From Python 3.12 on sigmoid_inline_vectorcall serves the call. This body then runs only where
-    # Dynamo evaluates Python's frames. `_call` is a built-in function that does the same as the
-    # vectorcall. Where it is pickled, it becomes torch.sigmoid.
+    # Dynamo evaluates Python's frames. `_call` is a built-in function that makes the same call, and
+    # is pickled as torch.sigmoid.
     if is_dynamo_compiling():
         return _scripted(input, out)
     return _call(input) if out is None else _call(input, out=out)
@@ -143,9 +143,9 @@ def enable():
 
     They take the calls of PyTorch's operators: of torch.sigmoid, x.sigmoid(), x.sigmoid_(),
     torch.nn.Sigmoid, torch.jit and C++, in all threads, from this call on. What they do not take
-    goes to PyTorch's kernels. Returns a context manager, to be entered once. When the last one is
-    left, or at disable(), sigmoid() and ModelNew() alone use this file's kernels again.
-    RuntimeError where the import has found that PyTorch has moved.
+    goes to PyTorch's kernels. Returns a context manager, to be entered once or not at all. When the
+    last one is left, or at disable(), sigmoid() and ModelNew() alone use this file's kernels again.
+    RuntimeError where the probe at import has failed.
     """
     if _moved:
         raise RuntimeError(f"sigmoid_inline: {_moved}")
@@ -211,7 +211,7 @@ using c10::BFloat16, c10::Half;
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
 inline constexpr int kBlock = 128;      // threads; blocks of 256 take 1.3 % longer
-inline constexpr int kViewUnits = 2;    // a thread; with one an expanded row takes 8 % longer
+inline constexpr int kViewUnits = 2;    // a thread, also in the backward; one: an expanded row +8 %
 inline constexpr int kDoubleBlocks = 8;  // of float64, resident at least; else 5 % longer in L2
 inline constexpr int kSector = 32;      // bytes of memory that are read at once: see is_sparse()
 inline constexpr double kLoadLatency = 1.09e-6;  // s: see tune()
@@ -271,13 +271,13 @@ struct View {
     return strides[0] < 1;
   }
 
-  // Of float32: whether runs of neighbours are shorter than two thirds of a sector of memory, and
+  // Of float32: whether rows of neighbours are shorter than two thirds of a sector of memory, and
   // so far apart that no sector has elements of two. Then a thread loads one word, not four: 8 %
   // less time on x[:, :2] of 85. x[:, :6] of 40 is not sparse: an H200 takes 19 % more with one.
   bool is_sparse() const {
     const bool has_rows = strides[0] == 1;
-    const int64_t run = (has_rows ? sizes[0] : 1) * 4, distance = strides[has_rows ? 1 : 0] * 4;
-    return 3 * run < 2 * kSector && distance >= run + kSector - 4;
+    const int64_t row = (has_rows ? sizes[0] : 1) * 4, distance = strides[has_rows ? 1 : 0] * 4;
+    return 3 * row < 2 * kSector && distance >= row + kSector - 4;
   }
 };
 
@@ -297,12 +297,11 @@ bool launch_on_gpu(Dtype, const Operands&, const View&, int device, void* stream
 KERNEL_SOURCE = _numbered(r"""
 #include <ATen/cuda/detail/IntegerDivider.cuh>
 #include <cuda.h>
-static_assert(CUDART_VERSION / 1000 == int(PYTORCH_CUDA), "nvcc is not of PyTorch's CUDA");
 
 template <class T, int count> struct alignas(count * sizeof(T)) Unit { T element[count]; };
 
-// A view for the kernel: the innermost dimension is counted in units, strides are in elements. By a
-// size of IntDivider an index below 2^31 is divided by a multiplication.
+// A view for the kernel: the innermost dimension is counted in units, strides are in elements. An
+// IntDivider divides an index below 2^31 by a multiplication.
 struct Dims {
   at::cuda::detail::IntDivider<uint32_t> size[kMaxGpuDims];
   int64_t stride[kMaxGpuDims];
@@ -373,7 +372,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
   compute(std::false_type());
 #pragma unroll 1
   for (int n = 0; n < units_per_thread && (ndim == 0 || is_repeated); n++) {
-    const uint32_t past = first + n * kBlock - units;  // wraps, to a huge one, where it is negative
+    const uint32_t past = first + n * kBlock - units;  // a negative one wraps, to 4096 or more
     if (past >= tail) continue;
     const int64_t element = int64_t(units) * unit_elements + past;
     out[element] = result(in[is_repeated ? 0 : element], is_forward ? T() : dense_in[element]);
@@ -406,10 +405,11 @@ struct Gpu {
                                ask(cudaDevAttrMaxSharedMemoryPerBlock));
     if (tuning.resident_blocks == threads / kBlock) occupancy_bytes = 0;
     // With CUDA 12, PyTorch and the driver cannot read a CUDA graph that has an early start.
-    num_attributes = PYTORCH_CUDA >= 13 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
+    num_attributes = CUDART_VERSION >= 13000 && ask(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
     cudaDriverEntryPointQueryResult found;
     cudaGetDriverEntryPointByVersion("cuLaunchKernelEx", reinterpret_cast<void**>(&launch_kernel),
                                      12000, cudaEnableDefault, &found);
+    cudaGetLastError();  // what the driver does not know is no error of PyTorch's next launch
   }
 };
 
@@ -423,8 +423,8 @@ template <class T> struct GpuCall {
   void* stream;
 
   // A call of the driver with a cached handle takes 0.3 to 0.6 us less of the host's time than one
-  // of the runtime. From 9.0 on a block may start before the writes of the grid before are visible,
-  // for which the kernel waits: 0.5 us less a call, 0.4 us less in a graph.
+  // of the runtime. From 9.0 on, with CUDA 13, blocks may start before the previous grid has ended,
+  // for whose writes the kernel waits: 0.5 us less a call, 0.4 us less in a graph.
   template <int unit_bytes, int units_per_thread, int ndim, Direction direction>
   bool launch(unsigned shared_bytes = 0) const {
     constexpr int unit_elements = unit_bytes / kElement, block_units = kBlock * units_per_thread;
@@ -433,13 +433,13 @@ template <class T> struct GpuCall {
     const uint32_t units = view.numel / unit_elements, tail = view.numel % unit_elements;
     Dims dims;
     for (int d = 0; d < ndim; d++) dims.stride[d] = view.strides[d] * (d == 0 ? unit_elements : 1);
-    for (int d = 0; d < ndim - 1; d++)  // nothing is divided by the outermost size
+    for (int d = 0; d < ndim - 1; d++)  // nothing is divided by the outermost; unused are 0
       dims.size[d] = std::max<int64_t>(view.sizes[d] / (d == 0 ? unit_elements : 1), 1);
     static thread_local CUfunction handles[128];  // a c10::DeviceIndex has 8 bits
     const auto kernel = sigmoid_kernel<T, unit_bytes, units_per_thread, ndim, direction>;
     CUfunction& handle = handles[device];
     if (!handle && cudaGetFuncBySymbol(&handle, reinterpret_cast<const void*>(kernel))) {
-      cudaGetLastError();  // PyTorch's next launch would take the error for its own
+      cudaGetLastError();  // as in Gpu::read()
       return false;
     }
     CUlaunchAttribute early = {CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION};
@@ -484,10 +484,10 @@ template <class T> struct GpuCall {
     if (!view.is_dense()) return launch_by_ndim<16, kViewUnits>();
     const int64_t bytes = 2 * view.numel * kElement;  // read and written
     const bool in_l2 = bytes <= gpu.l2_bytes;
-    const int units = in_l2 ? (bytes > gpu.wave_bytes ? 2 : 1) : gpu.units_per_thread;
-    if (units == 2) return launch<16, 2, 0, kForward>();
-    if (units == 4) return launch<16, 4, 0, kForward>();
-    if (units == 8) return launch<16, 8, 0, kForward>();
+    const int per_thread = in_l2 ? (bytes > gpu.wave_bytes ? 2 : 1) : gpu.units_per_thread;
+    if (per_thread == 2) return launch<16, 2, 0, kForward>();
+    if (per_thread == 4) return launch<16, 4, 0, kForward>();
+    if (per_thread == 8) return launch<16, 8, 0, kForward>();
     return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.occupancy_bytes);
   }
   bool launch_backward() const {
@@ -502,7 +502,7 @@ template <class T> struct GpuCall {
 bool launch_on_gpu(Dtype dtype, const Operands& operands, const View& view, int device,
                    void* stream) {
   static thread_local Gpu gpus[128];  // of each thread, so that nothing is locked
-  if (gpus[device].wave_bytes == 0) gpus[device].read(device);  // once
+  if (gpus[device].wave_bytes == 0) gpus[device].read(device);
   return with_type(dtype, [&](auto zero) {
     const GpuCall<decltype(zero)> call = {operands, view, gpus[device], device, stream};
     return operands.is_backward() ? call.launch_backward() : call.launch_forward();
@@ -518,10 +518,10 @@ FORMULA_SOURCE = _numbered(r"""
 // 4 % slower in float32 at 2^29 elements, 17 % in the L2 cache.
 INLINE float reciprocal(float d) { asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(d)); return d; }
 INLINE double reciprocal(double d) { asm("rcp.approx.ftz.f64 %0, %0;" : "+d"(d)); return d; }
-#define BOUND constexpr
+#define CLAMP constexpr
 #else
 template <class T> INLINE T reciprocal(T d) { return 1 / d; }
-#define BOUND __attribute__((visibility("hidden")))  // else GCC shares it among libraries
+#define CLAMP __attribute__((visibility("hidden")))  // else GCC shares it among libraries
 #endif
 
 template <class To, class From>
@@ -554,13 +554,13 @@ INLINE float exp_rest_16bit(float u) { return polynomial(u, 0.5f, -1 / 6.0f, 0.0
 
 // On the CPU the bounds are variables: GCC clamps by a vector maximum then, and by a comparison and
 // a blend where it knows the value, which takes 1.1 to 1.2 times the time.
-template <class W> BOUND W least = sizeof(W) == 8 ? -745.8 : -104.6;  // power is 0 there
-template <class W> BOUND W most = 40;  // the result rounds to 1 there
+template <class W> CLAMP W least = sizeof(W) == 8 ? -745.8 : -104.6;  // power is 0 there
+template <class W> CLAMP W most = 40;  // the result rounds to 1 there
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2. The denominator is
 // carried as high + low, and one Newton step with both divides, for double with one term more: less
 // than 1 ulp, as a run over all 2^32 floats shows. Both are scaled by 2^24 (2^53), so that only the
-// last product may be subnormal and no range needs a path of its own. 16 bits leave the low parts
+// last product may be subnormal and no range needs a path of its own. bfloat16 leaves the low parts
 // out: a float without them rounds right for all 65,536 inputs.
 template <class T> constexpr bool kHasLowParts = sizeof(T) > 2;
 template <class W> constexpr W kScale = sizeof(W) == 4 ? 0x1p24 : 0x1p53;
@@ -605,8 +605,8 @@ template <class T> INLINE T sigmoid(T x) {
 #ifdef __CUDACC__
 // What a GPU computes of 16 bits; the formula above takes 20 to 29 % longer. With these constants,
 // next to -log2 e, 0 and 1, every 16-bit input rounds correctly on sm_90; a test tells whether they
-// do on another GPU. Of c = -log2 e + i ulp, b = j 2^-32, a = 1 + k 2^-24 with |i| <= 4, |k| <= 8,
-// |j| <= 1024 right are i = -1, k = -3 and j from -473 to -212, of which -342 is the middle.
+// do on another GPU. Of c = -log2 e + i ulp, b = j 2^-32 and a = 1 + k 2^-24 with |i| <= 4,
+// |k| <= 8 and |j| <= 1024 these alone are right: i = -1, k = -3 and j from -473 to -212.
 INLINE float sigmoid_16bit(float x) {
   constexpr float c = -0x1.715478p+0, b = -0x1.56p-24, a = 0x1.fffffap-1;
   const float e = exp2f(fmaf(c, fabsf(x), b));  // ex2.approx, without flush-to-zero
@@ -656,13 +656,13 @@ void populate(void* memory, int64_t bytes) {
   madvise(reinterpret_cast<void*>(begin), end - begin, 23 /* MADV_POPULATE_WRITE */);
 }
 
-// Two neighbours in a word, so that no lanes are shuffled: 0.8 (forward) and 0.6 of the time.
+// Two neighbours in a word, so that no lanes are shuffled: 0.8 of the time forward, 0.6 backward.
 struct [[gnu::packed, gnu::aligned(2), gnu::may_alias]] BFloat16Pair {
   uint32_t bits;
-  BFloat16 half(int shift) const { return {uint16_t(bits >> shift), BFloat16::from_bits()}; }
+  BFloat16 element(int shift) const { return {uint16_t(bits >> shift), BFloat16::from_bits()}; }
 };
 template <class F> INLINE BFloat16Pair apply(F f, BFloat16Pair x, BFloat16Pair y) {
-  return {uint32_t(f(x.half(16), y.half(16)).x) << 16 | f(x.half(0), y.half(0)).x};
+  return {uint32_t(f(x.element(16), y.element(16)).x) << 16 | f(x.element(0), y.element(0)).x};
 }
 template <class T, class F> INLINE T apply(F f, T x, T y) { return f(x, y); }
 
@@ -677,8 +677,8 @@ template <class T> struct CpuCall {
 
   // to[n] = sigmoid(x[n * stride]), in two loops, as the chain of operations from a load to its
   // store is longer than a CPU looks ahead: 0.8 of the time with AVX2, 0.9 with AVX-512. AVX-512's
-  // division is slow, so the second loop has more of the other operations. Between the two the
-  // input of a later part is brought into the L2 cache: 0.9 of the time at 2^20 elements.
+  // division is slow, so the second loop has more of the other operations. Between the two a later
+  // part of a dense input is brought into the L2 cache: 0.9 of the time at 2^20 elements.
   static void compute_sigmoid(const T* x, int64_t stride, T* to, int64_t numel) {
     constexpr bool is_avx512 = CPU_BITS == 512;
     constexpr int64_t kPart = 512;
@@ -707,18 +707,18 @@ template <class T> struct CpuCall {
     if (numel % kElements != 0) to[numel - 1] = f(x[numel - 1], y[numel - 1]);
   }
 
-  bool by_stride() const { return kHasLowParts<T> && !operands.is_backward(); }
+  bool takes_stride() const { return kHasLowParts<T> && !operands.is_backward(); }  // above 1
 
-  // Computes a row of the view, with `dense_in` from `other` on. Only compute_sigmoid() takes a
-  // stride above 1. `flatten` inlines all, as GCC vectorises only what is inlined whole.
+  // Computes a row of the view, with `dense_in` from `other` on. `flatten` inlines all, as GCC
+  // vectorises only what is inlined whole, and needs the 1 to load vectors.
   [[gnu::flatten]] void compute_row(const T* row, int64_t stride, const T* other, T* to,
                                     int64_t numel) const {
     const auto run = [&](auto f) {
       if (stride != 0) return compute_loop(f, row, other, to, numel);
       compute_loop([f, x = *row](T, T y) { return f(x, y); }, to, other, to, numel);
     };
-    if (stride == 1 && by_stride()) return compute_sigmoid(row, 1, to, numel);
-    if (stride != 0 && by_stride()) return compute_sigmoid(row, stride, to, numel);
+    if (stride == 1 && takes_stride()) return compute_sigmoid(row, 1, to, numel);
+    if (stride != 0 && takes_stride()) return compute_sigmoid(row, stride, to, numel);
     if (!operands.is_backward()) return run([](T x, T) { return sigmoid(x); });
     if (operands.in_is_output) return run([](T x, T y) { return sigmoid_backward(y, x); });
     run([](T x, T y) { return sigmoid_backward(x, y); });
@@ -742,7 +742,7 @@ template <class T> struct CpuCall {
     for (int64_t done = 0, piece; done < numel; done += piece) {
       piece = std::min(view.sizes[0] - at[0], numel - done);
       f(row, done, piece);
-      row -= at[0] * view.strides[0];  // to the start of the next row
+      row -= at[0] * view.strides[0];  // to this row's start, and from there to the next row's
       at[0] = 0;
       for (int d = 1; d < view.ndim; d++) {
         row += view.strides[d];
@@ -753,16 +753,16 @@ template <class T> struct CpuCall {
     }
   }
 
-  // Long rows are computed where they lie. Short ones, and any by a stride that compute_row() does
-  // not take, are copied into the output and computed there; in place they are copied, computed and
-  // copied back. So is, in the forward, the value that a short row repeats.
+  // Long rows are computed where they lie. Short ones, and those with a stride that compute_row()
+  // does not take, are copied into the output and computed there, or in place copied, computed and
+  // copied back. Of a short row that repeats one value the forward computes that value alone.
   void compute_tiles(int64_t begin, int64_t end) const {
     T copy[kTile];
     const bool is_in_place = out == in && !view.is_dense();
     const int64_t stride = view.strides[0], last = std::min(end * kTile, view.numel);
     const bool is_short = view.ndim > 1 && view.sizes[0] < kLongRow;
     const bool is_repeated = is_short && stride == 0 && !operands.is_backward();
-    const bool is_copied = is_short || (stride > 1 && (is_in_place || !by_stride()));
+    const bool is_copied = is_short || (stride > 1 && (is_in_place || !takes_stride()));
     const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
     constexpr int64_t portion = kPopulatedBytes / sizeof(T);  // of whole tiles
     for (int64_t first = begin * kTile, numel; first < last; first += numel) {
@@ -805,7 +805,7 @@ template <class T> struct CpuCall {
   }
 };
 
-// Returns whether it was computed. `is_new`: the output was allocated for this call.
+// `is_new`: the output was allocated for this call.
 bool compute_on_cpu(Dtype dtype, const Operands& operands, const View& view, bool is_new) {
   return with_type(dtype, [&](auto zero) {
     CpuCall<decltype(zero)> call = {operands, view, is_new};
@@ -832,6 +832,7 @@ OPERATOR_SOURCE = _numbered(r"""
 #include <torch/library.h>
 
 #include <atomic>
+#include <optional>
 
 using at::Tensor;
 using c10::DispatchKeySet;
@@ -844,14 +845,14 @@ static_assert(int(Dtype::kHalf) == int(at::kHalf) && int(Dtype::kFloat) == int(a
 #define EXPORT extern "C" __attribute__((visibility("default")))
 std::atomic<int64_t> kernel_calls;
 
+// sigmoid() makes PyTorch's own call, marked: the thread excludes CustomRNGKeyId, a key that no
+// tensor has. The mark lasts as long as the call, so the sigmoids that a mode, a class or a hook
+// calls in it are marked, too.
+//
 // Every call passes the dispatch key BackendSelect. Autograd, modes and transforms run before it,
 // and the kernels of the devices after it. There the functions of this file, registered below, take
-// the calls that are marked, and under enable() all, and pass the others on. Autograd has made the
-// node of a recorded call before. The node calls sigmoid_backward, unmarked: ours under enable().
-//
-// sigmoid() makes PyTorch's own call with the mark, which is that the thread excludes
-// CustomRNGKeyId, a key that no tensor has. It lasts as long as the call: the sigmoids that a mode,
-// a class or a hook calls in it are marked, too.
+// the calls that are marked, and under enable() all, and pass the others on. By then autograd has
+// made the node of a recorded call. The node calls sigmoid_backward, unmarked: ours under enable().
 constexpr Key kMark = Key::CustomRNGKeyId, kOurKey = Key::BackendSelect;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
 // How many enable() are in force, and how often disable() has ended all: of all copies of this file
@@ -861,7 +862,7 @@ bool is_ours() { return enabled->count > 0 || c10::impl::tls_is_dispatch_key_exc
 
 // Whether a kernel may take `x`, by its kind and type; its layout may still refuse. Names, a
 // negative view, a subclass or symbols for sizes give a tensor a key that `plain` lacks. A wrapped
-// Python number has none, and its type counts less. Only nvcc's with_type() knows Half.
+// Python number has no such key, but promotes unlike a tensor. Only nvcc's with_type() knows Half.
 bool has_kernel(const Tensor& x) {
   const bool on_gpu = x.key_set().has_backend(c10::BackendComponent::CUDABit);
   const DispatchKeySet plain({on_gpu ? Key::CUDA : Key::CPU, Key::AutocastCPU, Key::AutocastCUDA,
@@ -980,10 +981,10 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   return run_kernel(view, x, nullptr, false, out, layout.strides);
 }
 
-// grad * (1 - output) * output, with PyTorch's bits; one of them may be a view. On a CPU PyTorch's
-// kernel gets rows of under kGradRow elements for each byte of one, 256 of float32: it takes 0.4 to
-// 1.1 of our time. So it gets rows with a stride, 0.7 to 1.1, unless of bfloat16, 1.6 to 3. In
-// tensors of up to kGradNumel elements its call takes 1.2 times ours.
+// grad * (1 - output) * output, with PyTorch's bits; one may lie unlike the result. On a CPU
+// PyTorch's kernel gets rows of under kGradRow times an element's bytes, as it takes 0.4 to 1.1 of
+// our time, and rows with a stride (0.7 to 1.1; not of bfloat16: 1.6 to 3). In tensors of up to
+// kGradNumel elements its call takes 1.2 times ours.
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   if (!is_ours() || !has_kernel(grad) || !are_alike(grad, output)) return {};
   View of_grad, of_output;
@@ -1029,7 +1030,7 @@ void register_at_import() {
   torch::Library ours(torch::Library::IMPL, "aten", kOurKey, __FILE__, __LINE__);
   ours.impl("sigmoid", TORCH_FN(our_sigmoid));
   ours.impl("sigmoid.out", TORCH_FN(our_sigmoid_out));
-  at_import = std::move(ours);  // only now are those of an earlier import removed
+  at_import = std::move(ours);  // only now are those of an earlier import, below these, removed
 }
 EXPORT void sigmoid_inline_stop() { at_import.reset(); }
 
@@ -1057,7 +1058,8 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 # Each item says what is assumed; where that is declared; what shows that it does not hold.
 #
 #   Every call passes BackendSelect, after autograd and modes, before the devices' kernels, and no
-#     tensor has CustomRNGKeyId; c10/core/DispatchKey.h; calls of the probe miss kernel or autograd.
+#     tensor has CustomRNGKeyId; c10/core/DispatchKey.h; the probe's calls, on the CPU, miss kernel
+#     or autograd.
 #   A kernel may be registered beside running calls; torch/library.h; a test that imports while
 #     threads call.
 #   A new output has at::TensorIterator's strides; ATen/TensorIterator.h; tests of random layouts.
@@ -1068,9 +1070,8 @@ EXPORT int64_t sigmoid_inline_calls() { return kernel_calls; }
 #   torch_parallel_for and the current stream; torch/csrc/stable/c/shim.h, which is stable.
 #   VirtualGuardImpl knows the GPUs and the current one; c10/core/impl/VirtualGuardImpl.h; the
 #     compiler says so.
-#   torch.sigmoid is a method of torch._C._VariableFunctionsClass, and torch.Tensor has its own from
-#     torch._C.TensorBase; the import raises.
-#   Both methods compute the same; tests of what intercepts and records.
+#   torch.sigmoid is a method of torch._C._VariableFunctionsClass; the import raises. torch.Tensor's
+#     own, of torch._C.TensorBase, computes the same; tests of what intercepts and records.
 #   torch.jit.script knows two attributes of sigmoid; torch/jit/_trace.py; scripting raises.
 #   From Python 3.12 on PyFunction_SetVectorcall is documented; without it the Python body runs.
 #   Dynamo replaces the interpreter's frame evaluation (PEP 523), which Python's documentation of
@@ -1142,6 +1143,9 @@ EXPORT PyObject* sigmoid_inline_start(Enabled* shared, PyObject* function, PyObj
 """)
 
 
+# KernelBench rejects a text with try, except or import threading: hence ExitStack and _thread.
+
+
 def _probe():
     """What does not hold of a plain and of a recorded call on the CPU; "" where all does."""
     errors = []
@@ -1159,8 +1163,8 @@ def _probe():
 
 
 def _in_new_thread(function):
-    """Its result in a thread of its own, so that no mode, hook or compiler of this one takes part.
-    It raises nothing."""
+    """function() in a thread of its own, so that no mode, hook or compiler of this one takes part.
+    `function` must not raise."""
     results, done, thread = [], _thread.allocate_lock(), 0
     done.acquire()
     with contextlib.suppress(RuntimeError):  # from Python 3.12 on none starts once main has ended
@@ -1169,8 +1173,6 @@ def _in_new_thread(function):
 
 
 # ---- The build: a library per sources, flags, versions and GPUs, compiled once, then loaded ------
-
-# KernelBench rejects a text with try, except or import threading: hence ExitStack and _thread.
 
 _CPP = COMMON_SOURCE + FORMULA_SOURCE + CPU_SOURCE + OPERATOR_SOURCE + CALL_SOURCE
 _CUDA = COMMON_SOURCE + FORMULA_SOURCE + KERNEL_SOURCE
@@ -1185,7 +1187,6 @@ _CPU_FLAGS += f" -DCPU_BITS={_CPU_BITS}" + " -mavx2 -mfma" * (_CPU_BITS > 128)
 _CPU_FLAGS += " -mavx512f -mavx512vl -mavx512bw -mavx512dq" * (_CPU_BITS == 512)
 # On all cores, and as C++17, whose headers are smaller: 1.25 s instead of 1.85 s on 16 cores.
 _NVCC_FLAGS = "-std=c++17 -split-compile=0 -Xcompiler=-fvisibility=hidden"
-_NVCC_FLAGS += f" -DPYTORCH_CUDA={torch.version.cuda}"
 _digest = lambda content: hashlib.sha256(content).hexdigest()[:16]
 # Writes to sys.stderr. Where there is none that works, it raises nothing.
 _say = lambda line: ctypes.pythonapi.PySys_WriteStderr(b"sigmoid_inline: %s\n", os.fsencode(line))
@@ -1280,7 +1281,8 @@ def _load():
         libm, state = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64)
         libm.fegetenv(state)
         steps.callback(libm.fesetenv, state)
-        facts = re.sub("#line.*", "", _CPP + _CUDA) + _CPU_FLAGS + _NVCC_FLAGS + torch.__version__
+        facts = re.sub("#line.*", "", _CPP + _CUDA) + _CPU_FLAGS + _NVCC_FLAGS
+        facts += f"{torch.__version__}, CUDA {torch.version.cuda}"
         name = f"sigmoid_inline-{_digest(facts.encode())}"
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         cache = os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions"
@@ -1327,7 +1329,7 @@ def _load():
         enter(patch.object(os, "environ", environment))
         enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", True))
         from torch.utils import cpp_extension as cpp
-        # Since PyTorch 2.13 it quotes CXX as one word, behind a ccache, but never this path.
+        # From 2.13 on it quotes CXX, with a ccache before it, as one word; this path it does not.
         patches = {"CUDA_HOME": home, "TORCH_LIB_PATH": shlex.quote(cpp.TORCH_LIB_PATH)}
         enter(patch.multiple(cpp, **patches, _shell_join=lambda words: words[-1], create=True))
         # pip's toolkit has no libcudart.so, and PyTorch has loaded the one that is used anyway.
