@@ -799,15 +799,15 @@ START_UP = {
     "GCC 11": ("CXX=$(command -v g++-11) || exit 77; says .; vectors .", WORKS),
     "no ninja": (f"only c++; FIRST='{NO_NINJA}'", "Ninja is required .*pip i"),
     "odd tools and places": (
-        "cxx env -ffast-math; CXX=\"env $CXX\"; program bin/ccache false; program bin/ninja false; "
-        "mkdir 'a b'; ln -s $TORCH 'a b'; \"$1\" -m zipfile -c a.zip $FILE; PATH=$PWD/bin:$PATH; "
-        f"PYTHONPATH=$PWD/a.zip:$PWD/a\\ b; exec 2> /dev/full; FIRST='{ODD}'", WORKS),
+        "cxx env '-ffast-math -Wall -Werror'; CXX=\"env $CXX\"; program bin/ccache false; "
+        "program bin/ninja false; mkdir 'a b'; ln -s $TORCH a\\ b; PATH=$PWD/bin:$PATH; "
+        f"\"$1\" -m zipfile -c a.zip $FILE; PYTHONPATH=$PWD/a.zip:$PWD/a\\ b; exec 2>/dev/full; "
+        f"FIRST='{ODD}'", WORKS),
     "a handler's error": (f"cxx \"kill -14 $$; sleep 1;\"; FIRST='{ALARM}'", "TimeoutError: own"),
     "file limit": (f"FIRST='{LIMIT}'", ".*File too large .*in /"),
     "noexec": ("mounted -t tmpfs -o noexec x", ".*failed to map .*in /"),
     "a colon in the place": ("TORCH_EXTENSIONS_DIR=$PWD/a:b", ".*: set TORCH_EXT.* without"),
-    "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user",
-                "home .*: set TORCH_EXTENSIONS_DIR"),
+    "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user", "home .*: set TORCH_EXT"),
     "built, read-only": ("vectors \"$CACHE\"; mounted --bind -o ro '\"$CACHE\"'; CXX=/c++", WORKS),
     "no nvcc": ("gpus 9", f"{NO_NVCC}: .*{torch.version.cuda}"),
     "older nvcc": ("gpus 9; older 11.8", f"{NO_NVCC}, .*/old has 11.8: .*install"),
