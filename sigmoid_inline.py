@@ -187,7 +187,10 @@ def _numbered(source):
 COMMON_SOURCE = _numbered(r"""
 // CXX may name -ffast-math, which loses NaN: both lines undo it, GCC's and clang's. GCC's also has
 // loops vectorised, which -O2 does not do before GCC 12.
-#ifndef __CUDACC__
+#ifdef __CUDACC__
+#define INLINE __device__ __forceinline__
+#else
+#define INLINE inline __attribute__((always_inline))
 #pragma GCC optimize("no-fast-math", "tree-vectorize", "vect-cost-model=dynamic")
 #pragma float_control(precise, on)
 #endif
@@ -201,12 +204,6 @@ COMMON_SOURCE = _numbered(r"""
 #include <utility>
 
 using c10::BFloat16, c10::Half;
-
-#ifdef __CUDACC__
-#define INLINE __device__ __forceinline__
-#else
-#define INLINE inline __attribute__((always_inline))
-#endif
 
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
@@ -258,7 +255,7 @@ template <class Run> bool with_type(Dtype dtype, Run run) {
 }
 
 // The input's dimensions in the order in which they lie in the output, innermost first, neighbours
-// merged where the input allows it. The output is dense: element i of this order is at out[i].
+// merged where the input allows it. Element i of this order is at out[i], or in place where it was.
 inline constexpr int kMaxDims = 8, kMaxGpuDims = 3;
 struct View {
   int64_t numel;
@@ -325,13 +322,13 @@ INLINE U load(const T* in, const Dims& dims, uint32_t index) {
 // touch neighbouring memory, and all are loaded before the first is used. In the backward of a view
 // that repeats each value over a row, as of sum(), a unit loads the value once. Where the view is
 // one row, of neighbours or of one value, its last `tail` elements take one thread each.
-enum class Direction { kForward, kBackward, kBackwardOfRepeated };
+enum Direction { kForward, kBackward, kBackwardOfRepeated };
 template <class T, int unit_bytes, int units_per_thread, int ndim, Direction direction>
 __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
     sigmoid_kernel(T* out, const T* in, const T* dense_in, bool in_is_output, uint32_t units,
                    uint32_t tail, const __grid_constant__ Dims dims) {
-  constexpr bool is_forward = direction == Direction::kForward;
-  constexpr bool is_repeated = direction == Direction::kBackwardOfRepeated;
+  constexpr bool is_forward = direction == kForward;
+  constexpr bool is_repeated = direction == kBackwardOfRepeated;
   constexpr int unit_elements = unit_bytes / sizeof(T), block_units = kBlock * units_per_thread;
   constexpr int view_elements = is_repeated ? 1 : unit_elements;
   using U = Unit<T, unit_elements>;
@@ -382,7 +379,7 @@ __global__ void __launch_bounds__(kBlock, sizeof(T) == 8 ? kDoubleBlocks : 0)
 // What a launch needs to know of a device.
 struct Gpu {
   int64_t l2_bytes, wave_bytes;  // in a wave each resident thread loads 16 bytes
-  int units_per_thread;              // of a dense tensor that no cache holds
+  Tuning tuning;                     // for a dense tensor that no cache holds
   unsigned occupancy_bytes;          // of shared memory, only to limit how many blocks are resident
   unsigned num_attributes;           // of a launch: 1 where blocks may start early, else 0
   decltype(&cuLaunchKernelEx) launch_kernel;
@@ -395,11 +392,10 @@ struct Gpu {
     };
     const int multiprocessors = ask(cudaDevAttrMultiProcessorCount);
     const int threads = ask(cudaDevAttrMaxThreadsPerMultiProcessor);
-    const Tuning tuning = tune(multiprocessors, threads, ask(cudaDevAttrMemoryClockRate),
-                               ask(cudaDevAttrGlobalMemoryBusWidth));
+    tuning = tune(multiprocessors, threads, ask(cudaDevAttrMemoryClockRate),
+                  ask(cudaDevAttrGlobalMemoryBusWidth));
     l2_bytes = ask(cudaDevAttrL2CacheSize);
     wave_bytes = int64_t(multiprocessors) * threads * 16;
-    units_per_thread = tuning.units_per_thread;
     const int shared = ask(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / tuning.resident_blocks;
     occupancy_bytes = std::min(shared / 256 * 256 - ask(cudaDevAttrReservedSharedMemoryPerBlock),
                                ask(cudaDevAttrMaxSharedMemoryPerBlock));
@@ -414,7 +410,6 @@ struct Gpu {
 };
 
 template <class T> struct GpuCall {
-  static constexpr auto kForward = Direction::kForward, kBackward = Direction::kBackward;
   static constexpr int kElement = sizeof(T), kWord = std::max(kElement, 4);  // bytes
   const Operands& operands;
   const View& view;
@@ -484,18 +479,17 @@ template <class T> struct GpuCall {
     if (!view.is_dense()) return launch_by_ndim<16, kViewUnits>();
     const int64_t bytes = 2 * view.numel * kElement;  // read and written
     const bool in_l2 = bytes <= gpu.l2_bytes;
-    const int per_thread = in_l2 ? (bytes > gpu.wave_bytes ? 2 : 1) : gpu.units_per_thread;
+    const int per_thread = in_l2 ? (bytes > gpu.wave_bytes ? 2 : 1) : gpu.tuning.units_per_thread;
     if (per_thread == 2) return launch<16, 2, 0, kForward>();
     if (per_thread == 4) return launch<16, 4, 0, kForward>();
     if (per_thread == 8) return launch<16, 8, 0, kForward>();
     return launch<16, 1, 0, kForward>(in_l2 ? 0 : gpu.occupancy_bytes);
   }
   bool launch_backward() const {
-    if (view.strides[0] > 1) return false;  // as a transpose: PyTorch's takes 2 % less
     if (boundaries() % 16 != 0) return launch<kElement, 16 / kElement, kMaxGpuDims, kBackward>();
     if (view.is_dense()) return launch<16, kViewUnits, 0, kBackward>();
     if (view.strides[0] != 0) return launch<16, kViewUnits, kMaxGpuDims, kBackward>();
-    return launch<16, kViewUnits, kMaxGpuDims, Direction::kBackwardOfRepeated>();
+    return launch<16, kViewUnits, kMaxGpuDims, kBackwardOfRepeated>();
   }
 };
 
@@ -559,7 +553,7 @@ template <class W> CLAMP W most = 40;  // the result rounds to 1 there
 
 // sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2. The denominator is
 // carried as high + low, and one Newton step with both divides, for double with one term more: less
-// than 1 ulp, as a run over all 2^32 floats shows. Both are scaled by 2^24 (2^53), so that only the
+// than 1 ulp, as a run over all 2^32 floats shows. All are scaled by 2^24 (2^53), so that only the
 // last product may be subnormal and no range needs a path of its own. bfloat16 leaves the low parts
 // out: a float without them rounds right for all 65,536 inputs.
 template <class T> constexpr bool kHasLowParts = sizeof(T) > 2;
@@ -586,12 +580,11 @@ template <class T, class W> INLINE W exp_minus_1(W u) {  // e^-u - 1
   return std::fma(u * u, kHasLowParts<T> ? exp_rest(u) : exp_rest_16bit(u), -u);
 }
 template <class T, class W> INLINE T divide(W s, W power) {  // power / (power + kScale * (1 + s))
-  constexpr W scale = kScale<W>;
-  const W d = std::fma(s, scale, scale + power);
+  const W d = std::fma(s, kScale<W>, kScale<W> + power);
   if (!kHasLowParts<T>) return power / d;
-  // d - scale is exact for k <= 23 (52): it is a multiple of d's last place and smaller than d. For
-  // larger k it rounds, which the bound of 1 ulp has room for.
-  const W d_low = std::fma(s, scale, power - (d - scale)), r = reciprocal(d);
+  // d - kScale is exact for k <= 23 (52): it is a multiple of d's last place and smaller than d.
+  // For larger k it rounds, which the bound of 1 ulp has room for.
+  const W d_low = std::fma(s, kScale<W>, power - (d - kScale<W>)), r = reciprocal(d);
   W e = std::fma(-d_low, r, std::fma(-d, r, W(1)));  // 1/d = r / (1 - e) = r (1 + e + e^2 + ...)
   if (sizeof(W) == 8) e = std::fma(e, e, e);
   return std::fma(e, r, r) * power;
@@ -677,8 +670,8 @@ template <class T> struct CpuCall {
 
   // to[n] = sigmoid(x[n * stride]), in two loops, as the chain of operations from a load to its
   // store is longer than a CPU looks ahead: 0.8 of the time with AVX2, 0.9 with AVX-512. AVX-512's
-  // division is slow, so the second loop has more of the other operations. Between the two a later
-  // part of a dense input is brought into the L2 cache: 0.9 of the time at 2^20 elements.
+  // division is slow, so the second loop has more of the other operations, and between the two the
+  // input of a later part is brought into the L2 cache: 0.9 of the time at 2^20 elements.
   static void compute_sigmoid(const T* x, int64_t stride, T* to, int64_t numel) {
     constexpr bool is_avx512 = CPU_BITS == 512;
     constexpr int64_t kPart = 512;
@@ -707,7 +700,7 @@ template <class T> struct CpuCall {
     if (numel % kElements != 0) to[numel - 1] = f(x[numel - 1], y[numel - 1]);
   }
 
-  bool takes_stride() const { return kHasLowParts<T> && !operands.is_backward(); }  // above 1
+  bool in_two_loops() const { return kHasLowParts<T> && !operands.is_backward(); }
 
   // Computes a row of the view, with `dense_in` from `other` on. `flatten` inlines all, as GCC
   // vectorises only what is inlined whole, and needs the 1 to load vectors.
@@ -717,8 +710,8 @@ template <class T> struct CpuCall {
       if (stride != 0) return compute_loop(f, row, other, to, numel);
       compute_loop([f, x = *row](T, T y) { return f(x, y); }, to, other, to, numel);
     };
-    if (stride == 1 && takes_stride()) return compute_sigmoid(row, 1, to, numel);
-    if (stride != 0 && takes_stride()) return compute_sigmoid(row, stride, to, numel);
+    if (stride == 1 && in_two_loops()) return compute_sigmoid(row, 1, to, numel);
+    if (stride != 0 && in_two_loops()) return compute_sigmoid(row, stride, to, numel);
     if (!operands.is_backward()) return run([](T x, T) { return sigmoid(x); });
     if (operands.in_is_output) return run([](T x, T y) { return sigmoid_backward(y, x); });
     run([](T x, T y) { return sigmoid_backward(x, y); });
@@ -753,16 +746,16 @@ template <class T> struct CpuCall {
     }
   }
 
-  // Long rows are computed where they lie. Short ones, and those with a stride that compute_row()
-  // does not take, are copied into the output and computed there, or in place copied, computed and
-  // copied back. Of a short row that repeats one value the forward computes that value alone.
+  // Long rows are computed where they lie. Short ones, and those with a stride that are computed in
+  // place or not in two loops, are copied into the output and computed there; in place, into `copy`
+  // and back. Of a short row that repeats one value the forward computes that value alone.
   void compute_tiles(int64_t begin, int64_t end) const {
     T copy[kTile];
     const bool is_in_place = out == in && !view.is_dense();
     const int64_t stride = view.strides[0], last = std::min(end * kTile, view.numel);
     const bool is_short = view.ndim > 1 && view.sizes[0] < kLongRow;
     const bool is_repeated = is_short && stride == 0 && !operands.is_backward();
-    const bool is_copied = is_short || (stride > 1 && (is_in_place || !takes_stride()));
+    const bool is_copied = is_short || (stride > 1 && (is_in_place || !in_two_loops()));
     const bool has_new_pages = is_new && view.numel * int64_t(sizeof(T)) >= kNewBytes;
     constexpr int64_t portion = kPopulatedBytes / sizeof(T);  // of whole tiles
     for (int64_t first = begin * kTile, numel; first < last; first += numel) {
@@ -968,7 +961,7 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   if (!make_view(view, x, layout)) return {};
   // Two kinds of `out` are taken. One has memory of its own and the strides of a new result. The
   // other is `x` itself: dense, or on a CPU any view without overlap. A tensor that is copied when
-  // it is written, or that came by DLPack, may begin as `x` does in another storage.
+  // it is written, or that came by DLPack, may begin as `x` does in another storage, if dense.
   if (out) {
     const bool is_alias = out->is_alias_of(x);
     const bool begins_as_x = out->const_data_ptr() == x.const_data_ptr();
@@ -981,10 +974,10 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
   return run_kernel(view, x, nullptr, false, out, layout.strides);
 }
 
-// grad * (1 - output) * output, with PyTorch's bits; one may lie unlike the result. On a CPU
-// PyTorch's kernel gets rows of under kGradRow times an element's bytes, as it takes 0.4 to 1.1 of
-// our time, and rows with a stride (0.7 to 1.1; not of bfloat16: 1.6 to 3). In tensors of up to
-// kGradNumel elements its call takes 1.2 times ours.
+// grad * (1 - output) * output, with PyTorch's bits; one may lie unlike the result. PyTorch's
+// kernel gets rows with a stride, as of a transpose: it takes 2 % less on a GPU, and 0.7 to 1.1 of
+// our time on a CPU (but of bfloat16 1.6 to 3). On a CPU it also gets rows of under kGradRow times
+// an element's bytes: 0.4 to 1.1. There its call on up to kGradNumel elements takes 1.2 times ours.
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   if (!is_ours() || !has_kernel(grad) || !are_alike(grad, output)) return {};
   View of_grad, of_output;
@@ -994,8 +987,10 @@ Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   if (in_is_output && !of_grad.is_dense()) return {};
   const View& view = in_is_output ? of_output : of_grad;
   const bool is_short = view.ndim > 1 && view.sizes[0] < kGradRow * grad.element_size();
-  const bool is_strided = view.strides[0] > 1 && grad.scalar_type() != at::kBFloat16;
-  if (grad.is_cpu() && (is_short || is_strided) && view.numel > kGradNumel) return {};
+  const bool is_strided = view.strides[0] > 1, is_bfloat16 = grad.scalar_type() == at::kBFloat16;
+  if (grad.is_cuda() && is_strided) return {};
+  if (grad.is_cpu() && (is_short || (is_strided && !is_bfloat16)) && view.numel > kGradNumel)
+    return {};
   if (in_is_output) return run_kernel(view, output, &grad, true, nullptr, y.strides);
   return run_kernel(view, grad, &output, false, nullptr, y.strides);
 }
@@ -1100,8 +1095,7 @@ __attribute__((weak))  // Python 3.10 has none, and never calls it
 PyObject* PyObject_Vectorcall(PyObject*, PyObject* const*, size_t nargs, PyObject* names);
 }
 constexpr size_t kArgumentsOffset = size_t(1) << 63;  // PY_VECTORCALL_ARGUMENTS_OFFSET
-PyObject *torch_sigmoid, *tensor_sigmoid, *python_body;
-PyObject *tensor_class, *parameter_class;
+PyObject *torch_sigmoid, *tensor_sigmoid, *python_body, *tensor_class, *parameter_class;
 
 bool is_exact(PyObject* x) {  // a Tensor or a Parameter, of no class of the user's
   PyObject* const type = PyObject_Type(x);
@@ -1125,8 +1119,7 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
   const bool by_method = (nargs & ~kArgumentsOffset) == 1 && !names && is_exact(arguments[0]) &&
                         !at::impl::torch_function_mode_enabled();
   const c10::impl::ExcludeDispatchKeyGuard mark(kMark);
-  PyObject* const function = by_method ? tensor_sigmoid : torch_sigmoid;
-  return PyObject_Vectorcall(function, arguments, nargs, names);
+  return PyObject_Vectorcall(by_method ? tensor_sigmoid : torch_sigmoid, arguments, nargs, names);
 }
 
 // Registers the kernel and returns the built-in function, a method of `self` as torch.sigmoid is.
@@ -1143,7 +1136,7 @@ EXPORT PyObject* sigmoid_inline_start(Enabled* shared, PyObject* function, PyObj
 """)
 
 
-# KernelBench rejects a text with try, except or import threading: hence ExitStack and _thread.
+# KernelBench rejects code with try, except or import threading: hence ExitStack and _thread.
 
 
 def _probe():
@@ -1194,7 +1187,7 @@ _say = lambda line: ctypes.pythonapi.PySys_WriteStderr(b"sigmoid_inline: %s\n", 
 _newest = lambda gpu, codes: max((c for c in codes if c[:-1] == gpu[:-1] and c <= gpu), default="")
 
 
-# Whether the caller's signal handler raised it: a TimeoutError, or an error of another module.
+# Whether the caller's signal handler raised it: a TimeoutError, or what is of neither module.
 _is_foreign = lambda kind: kind is TimeoutError or kind.__module__ not in ("builtins", "subprocess")
 
 
@@ -1329,7 +1322,8 @@ def _load():
         enter(patch.object(os, "environ", environment))
         enter(patch.object(logging.getLogger("torch.utils.cpp_extension"), "disabled", True))
         from torch.utils import cpp_extension as cpp
-        # From 2.13 on it quotes CXX, with a ccache before it, as one word; this path it does not.
+        # From 2.13 on it quotes CXX, and puts a ccache before it; words[-1] is CXX. It never quotes
+        # the path of PyTorch's libraries.
         patches = {"CUDA_HOME": home, "TORCH_LIB_PATH": shlex.quote(cpp.TORCH_LIB_PATH)}
         enter(patch.multiple(cpp, **patches, _shell_join=lambda words: words[-1], create=True))
         # pip's toolkit has no libcudart.so, and PyTorch has loaded the one that is used anyway.
@@ -1342,8 +1336,8 @@ def _load():
             extra_cuda_cflags=flags, is_python_module=False, no_implicit_headers=True)
         (built,) = scratch.glob("sigmoid*.so")
         path = directory / f"{name}-{'_'.join(codes) or 'cpu'}-{_digest(built.read_bytes())}.so"
-        library, codes = ctypes.PyDLL(str(built.replace(path))), " and sm_".join(["", *codes])
-        _say(f"compiled for the CPU{codes} in {time.time() - start:.1f} s")
+        library = ctypes.PyDLL(str(built.replace(path)))
+        _say(f"compiled for {' and sm_'.join(['the CPU', *codes])} in {time.time() - start:.1f} s")
         return library
 
 
@@ -1361,9 +1355,8 @@ if not _IS_MOCKED:
     _call = _library.sigmoid_inline_start(_enabled, *map(ctypes.py_object, _kept))
     for _object in (_enabled, *_kept):  # the library uses them for as long as it runs
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(_object))
-    if hasattr(ctypes.pythonapi, "PyFunction_SetVectorcall"):  # from Python 3.12 on
-        _vectorcall = _library.sigmoid_inline_vectorcall
-        ctypes.pythonapi.PyFunction_SetVectorcall(ctypes.py_object(sigmoid), _vectorcall)
+    if _set := getattr(ctypes.pythonapi, "PyFunction_SetVectorcall", None):  # from Python 3.12 on
+        _set(ctypes.py_object(sigmoid), _library.sigmoid_inline_vectorcall)
     _moved = _in_new_thread(_probe)
 if _moved:
     _library.sigmoid_inline_stop()  # a mark changes nothing then, but for an older copy's kernel
@@ -1374,7 +1367,7 @@ if _moved:
 
 # ---- Nothing below affects results: the self-check, the timing and the command line --------------
 
-# Errors lie below these, in ulp: at 0.5 a result below a power of two may be wrong. float64's
+# Errors lie below these, in ulp. 0.5 itself may be an error, next to a power of two. float64's
 # reference is itself off by up to 2.
 _BOUND_ULP = {"float32": 1, "bfloat16": 0.5, "float16": 0.5, "float64": 3}
 
@@ -1399,9 +1392,9 @@ def max_error_ulp(x, result=None):
 
 def measure(contenders, device, trials, calls=1, within=contextlib.nullcontext):
     """Times {name: function} in turn, `trials` times `calls` calls, after three rounds to warm up:
-    {name: [us of a call]}. Every other round goes backwards; none starts after 2 s. On a GPU events
-    on the current stream tell the time, which includes where it waits for the host. "sigmoid" runs
-    in the context within(), which is entered before its time begins."""
+    {name: [us of a call]}. Every other round goes backwards; but for the first timed one, none
+    starts after 2 s. On a GPU events on the current stream tell the time, which includes where it
+    waits for the host. "sigmoid" runs in the context within(), entered before its time begins."""
     spans, end = {name: [] for name in contenders}, time.perf_counter() + 2
     stamp, us = time.perf_counter, lambda start, stop: (stop - start) * 1e6
     if device.type == "cuda":
