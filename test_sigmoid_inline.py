@@ -800,7 +800,7 @@ START_UP = {
         "cxx env '-ffast-math -Wall -Werror'; CXX=\"env $CXX\"; program bin/ccache false; "
         "program bin/ninja false; mkdir 'a b'; ln -s $TORCH a\\ b; PATH=$PWD/bin:$PATH; "
         f"\"$1\" -m zipfile -c a.zip $FILE; PYTHONPATH=$PWD/a.zip:$PWD/a\\ b; exec 2>/dev/full; "
-        f"FIRST='{ODD}'", WORKS),
+        f"PYTHONUNBUFFERED=1; FIRST='{ODD}'", WORKS),  # else Python ends with 120
     "a handler's error": (f"cxx \"kill -14 $$; sleep 1;\"; FIRST='{ALARM}'", "TimeoutError: own"),
     "a handler's own error": (
         f"cxx \"kill -14 $$; sleep 1;\"; FIRST='{ALARM.replace('TimeoutError', OWN)}'", "Own: own"),
