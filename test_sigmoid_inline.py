@@ -807,7 +807,7 @@ START_UP = {
     "file limit": (f"FIRST='{LIMIT}'", ".*File too large .*in /"),
     "noexec": ("mounted -t tmpfs -o noexec x", ".*failed to map .*in /"),
     "a colon in the place": ("TORCH_EXTENSIONS_DIR=$PWD/a:b", ".*: set TORCH_EXT.* without"),
-    "no home": ("unset HOME XDG_CACHE_HOME TORCH_EXTENSIONS_DIR; user", "home .*: set TORCH_EXT"),
+    "no home": ("unset HOME ${!XDG*} ${!TORCH_EXT*}; user", "home .*: set TORCH_EXTENSIONS_DIR"),
     "built, read-only": ("vectors \"$CACHE\"; mounted --bind -o ro '\"$CACHE\"'; CXX=/c++", WORKS),
     "no nvcc": ("gpus 9", f"{NO_NVCC}: .*{torch.version.cuda}"),
     "older nvcc": ("gpus 9; older 11.8", f"{NO_NVCC}, .*/old has 11.8: .*install"),
