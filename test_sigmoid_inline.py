@@ -28,6 +28,7 @@ from sigmoid_inline import ModelNew, disable, enable, kernel_calls, max_error_ul
 FILE = Path(sigmoid_inline.__file__).resolve()
 TEXT = FILE.read_text()
 README = FILE.with_name("README.md").read_text()
+HEADERS = "-isystem", f"{torch.__path__[0]}/include"
 COMMANDS = "".join(re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)).splitlines()
 NVCC = shutil.which("nvcc", path="/usr/local/cuda/bin" + os.pathsep + os.environ["PATH"])
 NVCC_SAYS = subprocess.run([NVCC or "true", "--version"], capture_output=True, text=True).stdout
@@ -82,8 +83,8 @@ extern "C" long count_wrong(const double* y, const double* x, long count) {
 }"""
     path = tmp_path_factory.mktemp("cpp") / "tests.cpp"
     path.write_text(sigmoid_inline.COMMON_SOURCE + source)
-    command = ["c++", "-std=c++20", "-fPIC", "-shared", "-I", f"{torch.__path__[0]}/include"]
-    subprocess.run([*command, path, "-o", f"{path}.so"], check=True)
+    command = ["c++", "-std=c++20", "-fPIC", "-shared", *HEADERS, path, "-o", f"{path}.so"]
+    subprocess.run(command, check=True)
     return ctypes.CDLL(f"{path}.so")
 
 
@@ -835,7 +836,7 @@ def test_start_up(odd, cache, tmp_path):
     commands, pattern = START_UP[odd]
     script = f'{MACHINE}mkdir bin; {commands}\nexec "${{RUN[@]}}"'
     vectors = "maxpd divpd" if HAS_CPU_KERNEL and not ARM else ""  # in loops of float64
-    given = {"STUBS": STUBS, "NVCC": FITTING_NVCC, "TORCH": Path(torch.__file__).parent}
+    given = {"STUBS": STUBS, "NVCC": FITTING_NVCC, "TORCH": torch.__path__[0]}
     given |= {"VECTORS": vectors, "FILE": FILE, "CACHE": cache}
     process = start("-c", IMPORT, cache=tmp_path, before=["bash", "-c", script, "bash"], **given)
     _, err = process.communicate()
@@ -981,9 +982,8 @@ def test_cuda_source_compiles_without_a_warning_and_waits_before_it_reads(tmp_pa
     known = sorted(map(int, re.findall(r"\d+", listed)))
     (tmp_path / "kernels.cu").write_text(sigmoid_inline._CUDA)
     options = "-std=c++17 -split-compile=0 -Werror=all-warnings -c".split()
-    options += ["-isystem", f"{torch.__path__[0]}/include"]
     options += [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (known[0], known[-1])]
-    subprocess.run([NVCC, "-keep", *options, "kernels.cu"], cwd=tmp_path, check=True)
+    subprocess.run([NVCC, "-keep", *HEADERS, *options, "kernels.cu"], cwd=tmp_path, check=True)
     _, *kernels = (tmp_path / f"kernels.compute_{known[-1]}.ptx").read_text().split(".entry")
     assert kernels and all("griddepcontrol.wait" in k.partition("ld.global")[0] for k in kernels)
 
