@@ -200,10 +200,11 @@ COMMON_SOURCE = _numbered(r"""
 #include <cstring>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
+#include <torch/headeronly/util/bit_cast.h>
 #include <type_traits>
 #include <utility>
 
-using c10::BFloat16, c10::Half;
+using c10::BFloat16, c10::Half, c10::bit_cast;
 
 // All that was tuned, on an H100 and an H200 in November 2026 and, for the CPU, on an AMD EPYC. The
 // figures are of float32 at 4096 x 393216 where they name no other case.
@@ -517,9 +518,6 @@ INLINE double reciprocal(double d) { asm("rcp.approx.ftz.f64 %0, %0;" : "+d"(d))
 template <class T> INLINE T reciprocal(T d) { return 1 / d; }
 #define CLAMP __attribute__((visibility("hidden")))  // else GCC shares it among libraries
 #endif
-
-template <class To, class From>
-INLINE To bit_cast(From from) { To to; memcpy(&to, &from, sizeof to); return to; }
 
 template <class T> using Wide = std::conditional_t<sizeof(T) == 8, double, float>;
 
@@ -856,7 +854,7 @@ bool is_ours() { return enabled->count > 0 || c10::impl::tls_is_dispatch_key_exc
 // Whether a kernel may take `x`, by its kind and type; its layout may still refuse. Names, a
 // negative view, a subclass or symbols for sizes give a tensor a key that `plain` lacks. A wrapped
 // Python number has no such key, but promotes unlike a tensor. Only nvcc's with_type() knows Half.
-bool has_kernel(const Tensor& x) {
+bool may_take(const Tensor& x) {
   const bool on_gpu = x.key_set().has_backend(c10::BackendComponent::CUDABit);
   const DispatchKeySet plain({on_gpu ? Key::CUDA : Key::CPU, Key::AutocastCPU, Key::AutocastCUDA,
                               Key::ADInplaceOrView, Key::AutogradFunctionality});
@@ -866,7 +864,7 @@ bool has_kernel(const Tensor& x) {
   return (is_known || (on_gpu && x.scalar_type() == at::kHalf)) && x.numel() > 0;
 }
 bool are_alike(const Tensor& x, const Tensor& y) {
-  return has_kernel(y) && x.device() == y.device() && x.scalar_type() == y.scalar_type() &&
+  return may_take(y) && x.device() == y.device() && x.scalar_type() == y.scalar_type() &&
          x.sizes() == y.sizes();
 }
 
@@ -955,7 +953,7 @@ Tensor run_kernel(const View& view, const Tensor& in, const Tensor* dense_in, bo
 
 // sigmoid(x), in `out` where that is given; undefined where PyTorch's kernel has to take the call.
 Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
-  if (!is_ours() || !has_kernel(x) || (out && !are_alike(x, *out))) return {};
+  if (!is_ours() || !may_take(x) || (out && !are_alike(x, *out))) return {};
   View view;
   const Layout layout = output_layout(x, x);
   if (!make_view(view, x, layout)) return {};
@@ -979,7 +977,7 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
 // our time on a CPU (but of bfloat16 1.6 to 3). On a CPU it also gets rows of under kGradRow times
 // an element's bytes: 0.4 to 1.1. There its call on up to kGradNumel elements takes 1.2 times ours.
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
-  if (!is_ours() || !has_kernel(grad) || !are_alike(grad, output)) return {};
+  if (!is_ours() || !may_take(grad) || !are_alike(grad, output)) return {};
   View of_grad, of_output;
   const Layout y = output_layout(grad, output);
   if (!make_view(of_grad, grad, y) || !make_view(of_output, output, y)) return {};
@@ -1018,28 +1016,20 @@ struct Silent : c10::WarningHandler {
 };
 
 // A torch::Library that is destroyed takes its kernels back, whoever has registered others since.
-std::optional<torch::Library> at_import, at_enable;
-void register_at_import() {
+std::optional<torch::Library> registered;
+void register_kernels() {
   const Silent silent;
   torch::Library ours(torch::Library::IMPL, "aten", kOurKey, __FILE__, __LINE__);
   ours.impl("sigmoid", TORCH_FN(our_sigmoid));
   ours.impl("sigmoid.out", TORCH_FN(our_sigmoid_out));
-  at_import = std::move(ours);  // only now are those of an earlier import, below these, removed
+  ours.impl("sigmoid_", TORCH_FN(our_sigmoid_in_place));
+  ours.impl("sigmoid_backward", TORCH_FN(our_sigmoid_backward));
+  registered = std::move(ours);  // only now are those of an earlier import, below these, removed
 }
-EXPORT void sigmoid_inline_stop() { at_import.reset(); }
+EXPORT void sigmoid_inline_stop() { registered.reset(); }
 
-// Python's lock is held. What the first enable() registers stays: to pass a call on takes 0.1 us,
-// and to take a kernel back is not safe beside a call that goes to it. An enable() that is older
-// than the last disable() has nothing left to end.
-EXPORT int sigmoid_inline_enable() {
-  if (!at_enable) {
-    const Silent silent;
-    at_enable.emplace(torch::Library::IMPL, "aten", kOurKey, __FILE__, __LINE__);
-    at_enable->impl("sigmoid_", TORCH_FN(our_sigmoid_in_place));
-    at_enable->impl("sigmoid_backward", TORCH_FN(our_sigmoid_backward));
-  }
-  return enabled->count++, enabled->ended;
-}
+// Python's lock is held. An enable() that is older than the last disable() has nothing left to end.
+EXPORT int sigmoid_inline_enable() { return enabled->count++, enabled->ended; }
 EXPORT void sigmoid_inline_disable(int ended_before) {  // -1: all
   if (ended_before == -1) enabled->count = 0, enabled->ended++;
   if (ended_before == enabled->ended) enabled->count--;
@@ -1121,14 +1111,14 @@ EXPORT PyObject* sigmoid_inline_vectorcall(PyObject*, PyObject* const* arguments
   return PyObject_Vectorcall(by_method ? tensor_sigmoid : torch_sigmoid, arguments, nargs, names);
 }
 
-// Registers the kernel and returns the built-in function, a method of `self` as torch.sigmoid is.
+// Registers the kernels and returns the built-in function, a method of `self` as torch.sigmoid is.
 EXPORT PyObject* sigmoid_inline_start(Enabled* shared, PyObject* function, PyObject* method,
                                       PyObject* body, PyObject* self, PyObject* tensor,
                                       PyObject* parameter) {
   enabled = shared;
   torch_sigmoid = function, tensor_sigmoid = method, python_body = body;
   tensor_class = tensor, parameter_class = parameter;
-  register_at_import();
+  register_kernels();
   static PyMethodDef definition = {"sigmoid", python_call, 3 /* VARARGS and KEYWORDS */, nullptr};
   return PyCFunction_NewEx(&definition, self, nullptr);
 }
