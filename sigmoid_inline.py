@@ -607,7 +607,7 @@ INLINE BFloat16 sigmoid(BFloat16 x) { return sigmoid_16bit(x); }
 INLINE Half sigmoid(Half x) { return sigmoid_16bit(x); }
 #endif
 
-// The backward has PyTorch's bits, but for a NaN's, by its order of operations and its roundings: on
+// The backward has PyTorch's bits, but a NaN's, by its order of operations and its roundings: on
 // a GPU PyTorch rounds each of three steps to T, on a CPU the last one.
 template <class T, class W> INLINE W round_step(W x) {
 #ifndef __CUDACC__
