@@ -27,8 +27,9 @@ The whole idea is to read and write each float32 once, 8 bytes, and to hide the 
     }
 
 The rest is every layout at that speed, the last bit, and a cheaper call. From top to bottom: what a
-user calls; the kernel; the formula; the CPU's loop; the operator, which PyTorch's dispatcher calls;
-what is assumed of PyTorch and Python; the build. Nothing below that affects results.
+user calls; what both devices share; the kernel; the formula; the CPU's loop; the operator, which
+PyTorch's dispatcher calls; what is assumed of PyTorch and Python; the build. Nothing below the
+build affects results.
 
     row          a run of elements that lie at one distance, as along a matrix's last dimension
     view         a tensor as the output sees it, dimensions ordered and merged; also PyTorch's views
@@ -174,7 +175,7 @@ def get_init_inputs():
     return []
 
 
-# ---- The kernel: what a thread loads, computes and stores, and how many of them are launched -----
+# ---- The kernel, after what it shares with the CPU's loop ----------------------------------------
 
 
 def _numbered(source):
@@ -468,9 +469,12 @@ template <class T> struct GpuCall {
   }
 
   // Takes the widest unit that every row starts and ends with: 16 bytes, 4 or an element. A thread
-  // loads 16 bytes in narrow units, 4 of a sparse view, and two units of 16 bytes of a view or of a
-  // dense input over half a wave that the L2 cache holds with its output. Of other dense inputs it
-  // loads one, or as many as tune() says. The backward loads two of each operand, if not narrow.
+  // of narrow units loads 16 bytes, of a sparse view 4. Of 16-byte units it loads
+  //   two where the input is a view;
+  //   two of a dense input that the L2 cache holds with its output, if both have more bytes than a
+  //   wave of loads, else one;
+  //   of other dense inputs what tune() says;
+  //   two of each operand in the backward.
   bool launch_forward() const {
     const uint64_t boundaries = this->boundaries();
     if (boundaries % kWord != 0) return launch_by_ndim<kElement, 16 / kElement>();
@@ -549,11 +553,12 @@ INLINE float exp_rest_16bit(float u) { return polynomial(u, 0.5f, -1 / 6.0f, 0.0
 template <class W> CLAMP W least = sizeof(W) == 8 ? -745.8 : -104.6;  // power is 0 there
 template <class W> CLAMP W most = 40;  // the result rounds to 1 there
 
-// sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2. The denominator is
-// carried as high + low, and one Newton step with both divides, for double with one term more: less
-// than 1 ulp, as a run over all 2^32 floats shows. All are scaled by 2^24 (2^53), so that only the
-// last product may be subnormal and no range needs a path of its own. bfloat16 leaves the low parts
-// out: a float without them rounds right for all 65,536 inputs.
+// sigmoid(x) = 2^k / (2^k + e^-u) with x = k ln 2 + u and |u| <= ln 2 / 2. Both terms are scaled by
+// S = 2^24 (2^53), so that only the last product may be subnormal and no range needs a path of its
+// own: power / d with power = S 2^k, d = power + S (1 + s) and s = e^-u - 1. d is carried as high +
+// low, and one Newton step with both divides, for double with one term more: less than 1 ulp, as a
+// run over all 2^32 floats shows. bfloat16 leaves the low parts out: a float without them rounds
+// right for all 65,536 inputs.
 template <class T> constexpr bool kHasLowParts = sizeof(T) > 2;
 template <class W> constexpr W kScale = sizeof(W) == 4 ? 0x1p24 : 0x1p53;
 template <class T, class W = Wide<T>> INLINE W reduce(T input, W& power) {  // u and kScale * 2^k
@@ -612,7 +617,8 @@ INLINE Half sigmoid(Half x) { return sigmoid_16bit(x); }
 template <class T, class W> INLINE W round_step(W x) {
 #ifndef __CUDACC__
   return x;
-#elif __CUDA_ARCH__ >= 800  // bfloat16's bits before 16 zeros are a float: half the time
+#else
+#if __CUDA_ARCH__ >= 800  // bfloat16's bits before 16 zeros are a float: half the time
   if constexpr (std::is_same_v<T, BFloat16>) {
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(x), "f"(0.0f));
@@ -620,6 +626,7 @@ template <class T, class W> INLINE W round_step(W x) {
   }
 #endif
   return T(x);
+#endif
 }
 template <class T> INLINE T sigmoid_backward(T grad, T output) {
   const Wide<T> y = output;
@@ -701,8 +708,9 @@ template <class T> struct CpuCall {
 
   bool in_two_loops() const { return kHasLowParts<T> && !operands.is_backward(); }
 
-  // Computes a row of the view, with `dense_in` from `other` on. `flatten` inlines all, as GCC
-  // vectorises only what is inlined whole, and needs the 1 to load vectors.
+  // Computes a row of the view, with `dense_in` from `other` on. Its stride is 0 or 1 but where it
+  // is computed in two loops. `flatten` inlines all, as GCC vectorises only what is inlined whole,
+  // and loads vectors only where it reads the stride 1.
   [[gnu::flatten]] void compute_row(const T* row, int64_t stride, const T* other, T* to,
                                     int64_t numel) const {
     const auto run = [&](auto f) {
@@ -745,9 +753,9 @@ template <class T> struct CpuCall {
     }
   }
 
-  // Long rows are computed where they lie. Short ones, and those with a stride that are computed in
-  // place or not in two loops, are copied into the output and computed there; in place, into `copy`
-  // and back. Of a short row that repeats one value the forward computes that value alone.
+  // Long rows are computed where they lie, those with a stride only out of place and in two loops.
+  // Others are copied into the output and computed there; in place, into `copy` and back. Where
+  // short rows repeat one value, the forward computes that value alone.
   void compute_tiles(int64_t begin, int64_t end) const {
     T copy[kTile];
     const bool is_in_place = out == in && !view.is_dense();
@@ -836,18 +844,18 @@ static_assert(int(Dtype::kHalf) == int(at::kHalf) && int(Dtype::kFloat) == int(a
 #define EXPORT extern "C" __attribute__((visibility("default")))
 std::atomic<int64_t> kernel_calls;
 
-// sigmoid() makes PyTorch's own call, marked: the thread excludes CustomRNGKeyId, a key that no
-// tensor has. The mark lasts as long as the call, so the sigmoids that a mode, a class or a hook
-// calls in it are marked, too.
+// sigmoid() makes PyTorch's own call and marks the thread for as long as it lasts. The mark is that
+// the thread excludes CustomRNGKeyId, a dispatch key that no tensor has. What a mode, a class or a
+// hook calls meanwhile is marked, too.
 //
-// Every call passes the dispatch key BackendSelect. Autograd, modes and transforms run before it,
+// Every call passes the key BackendSelect. Autograd, modes and transforms run before it,
 // and the kernels of the devices after it. There the functions of this file, registered below, take
 // the calls that are marked, and under enable() all, and pass the others on. By then autograd has
 // made the node of a recorded call. The node calls sigmoid_backward, unmarked: ours under enable().
 constexpr Key kMark = Key::CustomRNGKeyId, kOurKey = Key::BackendSelect;
 constexpr DispatchKeySet kBelowOurs(DispatchKeySet::FULL_AFTER, kOurKey);
-// How many enable() are in force, and how often disable() has ended all: of all copies of this file
-// in the process, whichever of them computes.
+// How many enable() are in force, and how often disable() has ended all. All copies of this file in
+// the process share both.
 struct Enabled { std::atomic<int> count, ended; }* enabled;
 bool is_ours() { return enabled->count > 0 || c10::impl::tls_is_dispatch_key_excluded(kMark); }
 
@@ -973,9 +981,11 @@ Tensor try_sigmoid(const Tensor& x, const Tensor* out = nullptr) {
 }
 
 // grad * (1 - output) * output, with PyTorch's bits; one may lie unlike the result. PyTorch's
-// kernel gets rows with a stride, as of a transpose: it takes 2 % less on a GPU, and 0.7 to 1.1 of
-// our time on a CPU (but of bfloat16 1.6 to 3). On a CPU it also gets rows of under kGradRow times
-// an element's bytes: 0.4 to 1.1. There its call on up to kGradNumel elements takes 1.2 times ours.
+// kernel gets what it computes as fast or faster; its time over ours is
+//   0.98 on a GPU, for rows with a stride, as of a transpose;
+//   0.7 to 1.1 on a CPU, for such rows of float32 and float64 (of bfloat16 1.6 to 3);
+//   0.4 to 1.1 on a CPU, for rows of under kGradRow times an element's bytes;
+//   but 1.2 on a CPU for any of up to kGradNumel elements.
 Tensor try_sigmoid_backward(const Tensor& grad, const Tensor& output) {
   if (!is_ours() || !may_take(grad) || !are_alike(grad, output)) return {};
   View of_grad, of_output;
@@ -1176,7 +1186,7 @@ _say = lambda line: ctypes.pythonapi.PySys_WriteStderr(b"sigmoid_inline: %s\n", 
 _newest = lambda gpu, codes: max((c for c in codes if c[:-1] == gpu[:-1] and c <= gpu), default="")
 
 
-# Whether the caller's signal handler raised it: a TimeoutError, or what is of neither module.
+# Whether a signal handler of the caller has raised it, as far as its class tells.
 _is_foreign = lambda kind: kind is TimeoutError or kind.__module__ not in ("builtins", "subprocess")
 
 
@@ -1348,7 +1358,7 @@ if not _IS_MOCKED:
         _set(ctypes.py_object(sigmoid), _library.sigmoid_inline_vectorcall)
     _moved = _in_new_thread(_probe)
 if _moved:
-    _library.sigmoid_inline_stop()  # a mark changes nothing then, but for an older copy's kernel
+    _library.sigmoid_inline_stop()  # calls are still marked, for the kernel of an older copy
     _moved = f"PyTorch {torch.__version__} has moved, or this file's kernel is wrong: {_moved}; "
     _moved += "sigmoid is torch.sigmoid now (see 'What is assumed')"
     _say(_moved)
