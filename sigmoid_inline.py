@@ -13,11 +13,11 @@ sigmoid of a program and its gradient. Views and small tensors become faster, la
 hardly, compiled models not. torch.sigmoid's time over ours, by `--sweep` (bwd: the gradient):
 
     (PyTorch 2.11, CUDA 13.0, 2026-11-28)           H200               H100
-    half of rows: float32, bfloat16                 1.61x, 2.77x       1.27x, 2.04x
+    half of rows: float32, bfloat16                 1.61x, 2.76x       1.27x, 2.05x
     enable(), fwd+bwd half of rows: as above        1.31x, 1.88x       1.14x, 1.53x
     enable(), bwd, one scalar (of a sum): as above  1.44x, 2.41x       1.19x, 1.85x
-    4096 x 393216 float32                           4,317 GB/s, 1.02x  3,053 GB/s, 1.01x
-    one eager call, up to 2^20 elements             1.32x to 1.51x     1.31x to 1.45x
+    4096 x 393216 float32                           4,315 GB/s, 1.02x  3,053 GB/s, 1.01x
+    one eager call, up to 2^20 elements             1.32x to 1.43x     1.34x to 1.39x
 
 The whole idea is to read and write each float32 once, 8 bytes, and to hide the rest behind it:
 
